@@ -94,4 +94,4 @@ class _Workers:
 
 
 def _do_nothing(run_id: str) -> None:
-    """Keep nothing of a run in a worker: a trial that is cancelled ends with its process, or at its next look for a stop."""
+    """Do nothing in a worker: the search tells each trial to stop, by a file that the trial looks for."""

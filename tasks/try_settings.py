@@ -17,8 +17,8 @@ class TrialAssignment:
 
     @property
     def name(self) -> str:
-        """The number of the trial in the study, for people."""
-        return str(self.trial.number + 1)
+        """The number of the trial in the report."""
+        return str(self.trial.place)
 
 
 @task(name="try settings", task_run_name="trial {assignment.name}", tags={"sbert-train"}, **RETRIED)

@@ -12,14 +12,15 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from sbert.errors import MissingError, SettingsError
+from sbert.errors import MissingError, SettingsError, StorageError, TrainingError
 from sbert.retrain.tuning_settings import TuningSettings, Value
-from sbert.storage.errors import translate_errors
-from sbert.storage.files import filesystem, join, read_bytes, strip_protocol, write_bytes
+from sbert.storage.files import base_name, filesystem, join, list_names, read_bytes, strip_protocol, write_bytes
+from sbert.storage.retry import try_again
 
 __all__ = [
     "StudyJournal",
@@ -27,11 +28,18 @@ __all__ = [
     "ended_trials",
     "open_study",
     "remove_folder",
+    "remove_left_folders",
     "study_in",
     "trial_folder",
+    "try_again_later",
 ]
 
+log = logging.getLogger(__name__)
+
 STUDY_NAME = "retrain"
+TRIAL_PREFIX = "trial-"
+GIVEN = "fixed_params"
+"""Attribute of a trial in Optuna: the values that were given to it, and not chosen by the sampler."""
 KILLED = "killed"
 """Attribute of a study: the numbers of trials that a killed run left."""
 WARMUP_TRIALS = 4
@@ -42,11 +50,29 @@ class StudyJournal:
     """Optuna's journal in one file behind a URI."""
 
     def __init__(self, uri: str) -> None:
-        """Read the entries of earlier runs."""
+        """Read the entries of earlier runs.
+
+        Raises:
+            TrainingError: the file is damaged.
+        """
         self._uri = uri
-        self._entries: list[dict[str, Any]] = []
+        self._lines: list[bytes] = []
         with contextlib.suppress(MissingError):
-            self._entries = [json.loads(line) for line in read_bytes(uri).splitlines()]
+            self._lines = read_bytes(uri).splitlines(keepends=True)
+        self._entries = [self._parsed(number, line) for number, line in enumerate(self._lines, start=1)]
+
+    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                return entry
+            problem = f"{type(entry).__name__} in place of an object"
+        except ValueError as error:
+            problem = str(error)
+        raise TrainingError(
+            f"{self._uri}: the journal of the search is damaged (line {number}: {problem}): remove this file, and the "
+            "search begins anew"
+        )
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """Return the entries from a number on."""
@@ -54,9 +80,10 @@ class StudyJournal:
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add entries, and write the file."""
-        lines = [json.dumps(entry) for entry in logs]
+        lines = [f"{json.dumps(entry)}\n".encode() for entry in logs]
+        self._lines += lines
         self._entries += [json.loads(line) for line in lines]
-        write_bytes(self._uri, "".join(f"{json.dumps(entry)}\n" for entry in self._entries).encode())
+        write_bytes(self._uri, b"".join(self._lines))
 
 
 def check_optuna() -> None:
@@ -116,11 +143,25 @@ def open_study(search_uri: str, settings: TuningSettings, first: Mapping[str, Va
     if running:
         study.set_user_attr(KILLED, [*study.user_attrs.get(KILLED, []), *(trial.number for trial in running)])
     for trial in running:
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        try_again_later(study, trial)
     if not study.trials and first:
         study.enqueue_trial(dict(first))
     return study
+
+
+def try_again_later(study: Any, trial: Any) -> None:
+    """End a trial that a killed run left, and let one of the next trials try its values.
+
+    A kill may fall between any two steps: the values are in the queue before the trial ends, and never twice. A trial that
+    was killed before all of its values were chosen has those that were given to it.
+    """
+    from optuna.trial import TrialState
+
+    values = {**trial.system_attrs.get(GIVEN, {}), **trial.params}
+    waiting = [other.system_attrs.get(GIVEN) for other in study.trials if other.state is TrialState.WAITING]
+    if values not in waiting:
+        study.enqueue_trial(values)
+    study.tell(trial.number, state=TrialState.FAIL)
 
 
 def ended_trials(study: Any) -> list[Any]:
@@ -138,7 +179,7 @@ def trial_folder(search_uri: str, values: Mapping[str, Value], taken: Iterable[s
         taken: folders of other trials that are running, which may try the same values.
     """
     name = hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()[:12]
-    folder, others = join(search_uri, f"trial-{name}"), set(taken)
+    folder, others = join(search_uri, TRIAL_PREFIX + name), set(taken)
     return next(
         place
         for number in itertools.count(1)
@@ -147,6 +188,24 @@ def trial_folder(search_uri: str, values: Mapping[str, Value], taken: Iterable[s
 
 
 def remove_folder(uri: str) -> None:
-    """Remove the folder of a trial that ended; there may be none."""
-    with contextlib.suppress(FileNotFoundError, MissingError), translate_errors(uri):
-        filesystem(uri).rm(strip_protocol(uri), recursive=True)
+    """Remove the folder of a trial that ended; there may be none. One that cannot be removed is logged."""
+    try:
+        with contextlib.suppress(FileNotFoundError, MissingError):
+            try_again(uri, lambda: filesystem(uri).rm(strip_protocol(uri), recursive=True))
+    except StorageError as error:
+        log.warning("%s: the checkpoints of a trial that ended could not be removed: %s", uri, error)
+
+
+def remove_left_folders(search_uri: str, study: Any) -> None:
+    """Remove folders of ended trials that a killed run had no time to remove. Trials that wait need theirs."""
+    from optuna.trial import TrialState
+
+    names = {name for name in list_names(search_uri) if name.startswith(TRIAL_PREFIX)}
+    needed = [
+        base_name(trial_folder(search_uri, trial.system_attrs.get(GIVEN, {})))
+        for trial in study.trials
+        if trial.state is TrialState.WAITING
+    ]
+    for name in names:
+        if not name.startswith(tuple(needed)):
+            remove_folder(join(search_uri, name))

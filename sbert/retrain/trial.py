@@ -25,7 +25,7 @@ from sbert.retrain.judge import dev_score
 from sbert.retrain.label_rows import unchanged_rows
 from sbert.retrain.retrain_inputs import RetrainInputs
 from sbert.retrain.settings import RetrainJob
-from sbert.storage.files import delete, join, read_bytes, write_bytes
+from sbert.storage.files import join, read_bytes, write_bytes
 from sbert.training.checkpoints import CheckpointStore
 from sbert.training.result import StopReason, TrainingProgress, TrainingResult
 from sbert.training.settings import TrainingSettings
@@ -37,7 +37,6 @@ __all__ = [
     "TrialJob",
     "TrialOutcome",
     "Watch",
-    "forget_stop",
     "read_values",
     "run_trial",
     "run_trial_in_worker",
@@ -68,6 +67,7 @@ class TrialJob(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     number: int = Field(description="Number of the trial in the study.")
+    place: int = Field(description="Number of the trial for people, from 1: that of the report.")
     job: RetrainJob
     inputs: RetrainInputs
     settings: TrainingSettings = Field(description="Settings that the trial trains with.")
@@ -114,7 +114,7 @@ def run_trial(trial: TrialJob, watch: Watch) -> TrialEnd:
             return ended(TrialOutcome.STOPPED, reason=str(stopped))
         except DivergedError as error:
             return ended(TrialOutcome.FAILED, reason=str(error))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
@@ -172,11 +172,12 @@ def run_trial_in_worker(trial: TrialJob) -> TrialEnd:
 
     if trial.num_threads is not None:
         torch.set_num_threads(trial.num_threads)
-    return run_trial(trial, _watch_in_files(trial.folder_uri))
+    return run_trial(trial, _watch_in_files(trial))
 
 
-def _watch_in_files(folder_uri: str) -> Watch:
+def _watch_in_files(trial: TrialJob) -> Watch:
     """Return a function that writes dev values to a trial's folder, and looks there for a reason to stop."""
+    folder_uri = trial.folder_uri
     values = read_values(folder_uri)  # of a worker that died
     looked = time.monotonic()
 
@@ -188,31 +189,31 @@ def _watch_in_files(folder_uri: str) -> Watch:
         if dev is None and time.monotonic() - looked < STOP_SECONDS:
             return ""
         looked = time.monotonic()
-        return _reason_to_stop(folder_uri)
+        return _reason_to_stop(trial)
 
     return watch
 
 
 def read_values(folder_uri: str) -> list[tuple[float, float]]:
-    """Return the dev values that a trial in a worker has told, each after the share of its training."""
+    """Return the dev values that a trial in a worker has told, each after the share of its training.
+
+    A damaged file counts as none: it only helps to stop a trial early.
+    """
     try:
-        return [(share, dev) for share, dev in json.loads(read_bytes(join(folder_uri, VALUES_NAME)))]
-    except MissingError:
+        return [(float(share), float(dev)) for share, dev in json.loads(read_bytes(join(folder_uri, VALUES_NAME)))]
+    except (MissingError, ValueError, TypeError):
         return []
 
 
-def stop_trial(folder_uri: str, reason: str) -> None:
-    """Tell the worker of a trial to stop."""
-    write_bytes(join(folder_uri, STOP_NAME), json.dumps({"reason": reason}).encode())
+def stop_trial(trial: TrialJob, reason: str) -> None:
+    """Tell the worker of a trial to stop. A later trial in the same folder has another number, and is not meant."""
+    message = {"number": trial.number, "reason": reason}
+    write_bytes(join(trial.folder_uri, STOP_NAME), json.dumps(message).encode())
 
 
-def forget_stop(folder_uri: str) -> None:
-    """Take back what an earlier run of the search told a trial of the same settings."""
-    delete([join(folder_uri, STOP_NAME)])
-
-
-def _reason_to_stop(folder_uri: str) -> str:
+def _reason_to_stop(trial: TrialJob) -> str:
     try:
-        return str(json.loads(read_bytes(join(folder_uri, STOP_NAME)))["reason"])
-    except MissingError:
+        message = json.loads(read_bytes(join(trial.folder_uri, STOP_NAME)))
+        return str(message["reason"]) if message["number"] == trial.number else ""
+    except (MissingError, ValueError, TypeError, KeyError):
         return ""

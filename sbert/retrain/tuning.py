@@ -10,8 +10,11 @@ keeps the journal; a worker trains.
 The dev metric of the best of many trials is too good by chance. The gate's interval does not suffer from that.
 """
 
+import contextlib
+import gc
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -20,24 +23,24 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-from sbert.errors import LabelError, SbertError, SettingsError, TrainingError, WorkerError
+from sbert.errors import SbertError, SettingsError, StorageError, TooFewLabelsError, TrainingError, WorkerError
 from sbert.retrain.label_rows import unchanged_rows
 from sbert.retrain.retrain_inputs import RetrainInputs
 from sbert.retrain.search_space import recipe_values, search_space, suggest
 from sbert.retrain.settings import RetrainJob
-from sbert.retrain.study import ended_trials, open_study, remove_folder, trial_folder
+from sbert.retrain.study import ended_trials, open_study, remove_folder, remove_left_folders, trial_folder
 from sbert.retrain.trial import (
     RESULT_NAME,
     TrialEnd,
     TrialJob,
     TrialOutcome,
-    forget_stop,
     read_values,
     run_trial,
     stop_trial,
 )
 from sbert.retrain.tuning_settings import TuningSettings, Value, changes_of
 from sbert.storage.files import join
+from sbert.storage.retry import try_again
 from sbert.training.checkpoints import CheckpointStore
 from sbert.training.recipes import with_changes
 from sbert.training.result import TrainingProgress, TrainingResult, Trial
@@ -51,6 +54,10 @@ POLL_SECONDS = 1.0
 """Time between two looks at what trials on workers have told."""
 SECONDS = "seconds"
 """Attribute of a trial, and of the study: how long it has taken."""
+LAST_DEV = "dev"
+"""Attribute of a trial: the dev value that was measured last."""
+SLACK = 1e-6
+"""For shares that are a little below a whole number of parts by rounding."""
 
 
 class TrialWorkers(Protocol):
@@ -147,8 +154,12 @@ class _RunningTrial:
     job: TrialJob
     is_first: bool
     """Whether it is the first of the search: the recipe, where the space holds it."""
-    shares: list[float] = field(default_factory=lambda: [0.0])
-    """The share of the training after which each dev value was measured."""
+    share: float = 0.0
+    """The share of the training after which a dev value was measured last."""
+    dev: float | None = None
+    """That dev value."""
+    num_reported: int = 0
+    """The parts of the training, each as long as the time between two evaluations, whose dev value Optuna has."""
     is_stopped: bool = False
     began: float = field(default_factory=time.monotonic)
 
@@ -170,6 +181,9 @@ class _Tuning:
         self._uri = join(inputs.checkpoints_uri, "search")
         self._best = CheckpointStore(join(self._uri, "best"))
         self._study = open_study(self._uri, settings, recipe_values(self._space, self._recipe))
+        remove_left_folders(self._uri, self._study)
+        if self._has_best():
+            self._best.keep_only({self._study.best_trial.number})
         self._seconds_before = self._study.user_attrs.get(SECONDS, self._seconds_of_trials())
         self._began = time.monotonic()
 
@@ -177,16 +191,20 @@ class _Tuning:
         """Try settings in this process."""
         while self._wants_more(()):
             running = self._begin((), None)
+            if running is None:
+                continue
 
             def watch(progress: TrainingProgress, dev: float | None, running: _RunningTrial = running) -> str:
                 self._show([progress.share], progress)
                 return self._reason_to_stop(running, [] if dev is None else [(progress.share, dev)])
 
             try:
-                end: TrialEnd | SbertError = run_trial(running.job, watch)
+                end = run_trial(running.job, watch)
             except SbertError as error:
-                end = error
+                end = self._failed(running, error)
             self._end(running, end, ())
+            if end.outcome is TrialOutcome.FAILED:
+                _free_memory()
 
     def try_side_by_side(self, workers: TrialWorkers) -> None:
         """Try settings on workers, as many at once as there are workers."""
@@ -195,19 +213,23 @@ class _Tuning:
             while True:
                 while len(running) < workers.num_at_once and self._wants_more(running.values()):
                     begun = self._begin(running.values(), workers.num_threads)
-                    forget_stop(begun.job.folder_uri)
-                    running[begun.job.number] = begun
-                    workers.begin(begun.job)
+                    if begun is not None:
+                        running[begun.job.number] = begun
+                        workers.begin(begun.job)
                 if not running:
                     return
                 for number, end in workers.ended(POLL_SECONDS):
                     ended = running.pop(number)
                     self._follow(ended)
-                    self._end(ended, end, running.values())
+                    outcome = self._failed(ended, end) if isinstance(end, SbertError) else end
+                    self._end(ended, outcome, running.values())
                 for trial in running.values():
                     self._follow(trial)
-                self._show([trial.shares[-1] for trial in running.values()])
+                self._show([trial.share for trial in running.values()])
         except BaseException:
+            for trial in running.values():  # some engines cannot end a task that runs
+                with contextlib.suppress(StorageError):
+                    stop_trial(trial.job, "the search was stopped")
             workers.stop()
             raise
 
@@ -221,7 +243,7 @@ class _Tuning:
             reasons = "; ".join(f"{each.number}: {each.reason}" for each in self._trials())
             raise TrainingError(f"none of the {self._settings.trials} trials ended with a model: {reasons}")
         best = self._study.best_trial
-        stored = self._best.fetch(best.number, folder)
+        stored = try_again(self._best.uri, lambda: self._best.fetch(best.number, folder))
         record = json.loads((stored / RESULT_NAME).read_text())
         training = TypeAdapter(TrainingResult).validate_python(record | {"folder": str(stored / "model")})
         settings = self._settings_of(best.params)
@@ -251,16 +273,29 @@ class _Tuning:
     def _settings_of(self, values: dict[str, Value]) -> TrainingSettings:
         return with_changes(self._recipe, changes_of(values))
 
-    def _begin(self, running: Iterable[_RunningTrial], num_threads: int | None) -> _RunningTrial:
-        others = list(running)
-        is_first = not others and not ended_trials(self._study)
+    def _begin(self, running: Iterable[_RunningTrial], num_threads: int | None) -> _RunningTrial | None:
+        """Return the next trial; None where its settings do not fit together, which ends it.
+
+        Raises:
+            SettingsError: those of the first trial do not.
+        """
+        others, num_ended = list(running), len(ended_trials(self._study))
+        is_first = not others and not num_ended
         trial = self._study.ask()
         values = suggest(trial, self._space, self._recipe)
+        try:
+            settings = self._settings_of(values)
+        except SettingsError as error:
+            if is_first:
+                raise
+            self._tell(trial, TrialEnd(outcome=TrialOutcome.FAILED, reason=str(error), seconds=0.0))
+            return None
         job = TrialJob(
             number=trial.number,
+            place=num_ended + len(others) + 1,
             job=self._job,
             inputs=self._inputs,
-            settings=self._settings_of(values),
+            settings=settings,
             folder_uri=trial_folder(self._uri, values, [other.job.folder_uri for other in others]),
             models_uri=self._best.uri,
             better_than=self._study.best_value if self._has_best() else None,
@@ -270,36 +305,56 @@ class _Tuning:
 
     def _follow(self, running: _RunningTrial) -> None:
         """Read what a trial on a worker has told, and stop it where there is a reason."""
-        told = [value for value in read_values(running.job.folder_uri) if value[0] > running.shares[-1]]
+        told = [value for value in read_values(running.job.folder_uri) if value[0] > running.share]
         reason = self._reason_to_stop(running, told)
         if reason and not running.is_stopped:
-            stop_trial(running.job.folder_uri, reason)
+            stop_trial(running.job, reason)
             running.is_stopped = True
 
     def _reason_to_stop(self, running: _RunningTrial, told: Iterable[tuple[float, float]]) -> str:
-        """Note dev values, each after a share of the training; return a reason to stop the trial, empty for none."""
+        """Note dev values, each after a share of the training; return a reason to stop the trial, empty for none.
+
+        Trials with other batch sizes are measured at other shares. So the training is cut into equal parts, as many as
+        evaluations were asked for, and trials are compared by the first value after each part.
+        """
+        training = running.job.settings
+        num_parts = max(1.0, training.epochs * training.evaluations_per_epoch)
         for share, dev in told:
-            training = running.job.settings
-            num_evaluations = max(1.0, training.epochs * training.evaluations_per_epoch)
-            running.trial.report(dev, max(1, round(share * num_evaluations)))
-            running.shares.append(share)
-            if share < 1 and running.trial.should_prune():
-                return f"below the median of the other trials after {share:.0%}"
+            running.share, running.dev = share, dev
+            num_done = math.floor(share * num_parts + SLACK)
+            if num_done > running.num_reported:
+                running.trial.report(dev, num_done)
+                running.num_reported = num_done
+                if share < 1 and running.trial.should_prune():
+                    return f"below the median of the other trials after {share:.0%}"
         if self._has_best() and self._is_over():
             return f"the time limit of {self._settings.max_minutes:g} minutes"
         return ""
 
-    def _end(self, running: _RunningTrial, end: TrialEnd | SbertError, others: Iterable[_RunningTrial]) -> None:
-        """Note the result of a trial, whose model is stored already, and remove what is no longer needed."""
-        if isinstance(end, SbertError):
-            if running.is_first or not isinstance(end, TrainingError | SettingsError | LabelError | WorkerError):
-                raise end  # the recipe cannot be trained: neither can anything near it
-            seconds = round(time.monotonic() - running.began, 3)
-            end = TrialEnd(outcome=TrialOutcome.FAILED, reason=str(end), seconds=seconds)
-        running.trial.set_user_attr(SECONDS, end.seconds)
-        running.trial.set_user_attr("reason", end.reason)
+    def _failed(self, running: _RunningTrial, error: SbertError) -> TrialEnd:
+        """Return the end of a trial whose settings cannot be trained with.
+
+        Raises:
+            SbertError: the error is not a matter of one trial: the recipe cannot be trained, and neither can anything near
+                it; the labels changed; or storage fails.
+        """
+        is_of_trial = isinstance(error, TrainingError | SettingsError | TooFewLabelsError | WorkerError)
+        if running.is_first or not is_of_trial:
+            raise error
+        seconds = round(time.monotonic() - running.began, 3)
+        return TrialEnd(outcome=TrialOutcome.FAILED, reason=str(error), seconds=seconds)
+
+    def _tell(self, trial: Any, end: TrialEnd) -> None:
+        trial.set_user_attr(SECONDS, end.seconds)
+        trial.set_user_attr("reason", end.reason)
         self._study.set_user_attr(SECONDS, round(self._seconds(), 3))
-        self._study.tell(running.trial, end.dev, state=_state(end.outcome))
+        self._study.tell(trial, end.dev, state=_state(end.outcome))
+
+    def _end(self, running: _RunningTrial, end: TrialEnd, others: Iterable[_RunningTrial]) -> None:
+        """Note the result of a trial, whose model is stored already, and remove what is no longer needed."""
+        if running.dev is not None:
+            running.trial.set_user_attr(LAST_DEV, running.dev)
+        self._tell(running.trial, end)
         remove_folder(running.job.folder_uri)
         if end.outcome is TrialOutcome.COMPLETED:
             self._best.keep_only({self._study.best_trial.number, *(other.job.number for other in others)})
@@ -317,7 +372,7 @@ class _Tuning:
                 number=number,
                 settings=dict(trial.params),
                 outcome={"COMPLETE": "completed", "PRUNED": "stopped", "FAIL": "failed"}[trial.state.name],
-                dev=trial.value if trial.state.name == "COMPLETE" else _last(trial.intermediate_values),
+                dev=trial.value if trial.state.name == "COMPLETE" else trial.user_attrs.get(LAST_DEV),
                 seconds=trial.user_attrs[SECONDS],
                 reason=trial.user_attrs["reason"],
                 is_best=trial.number == best,
@@ -326,8 +381,13 @@ class _Tuning:
         ]
 
 
-def _last(values: dict[int, float]) -> float | None:
-    return values[max(values)] if values else None
+def _free_memory() -> None:
+    """Free what a training left that failed for want of memory, before the next begins."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _state(outcome: TrialOutcome) -> Any:

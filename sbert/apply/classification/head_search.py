@@ -23,7 +23,7 @@ from sbert.apply.classification.search_use import SearchUse
 from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.apply.classification.trained import GAMMA, HeadChoice, LabelledRows, train_head
 from sbert.apply.classification.words import train_words
-from sbert.retrain.study import study_in
+from sbert.retrain.study import study_in, try_again_later
 
 __all__ = ["HeadSearch", "HeadTrial"]
 
@@ -196,12 +196,9 @@ class HeadSearch:
 
     def _take_up(self, trial: Any) -> None:
         """End a trial that a killed run left; its settings are tried next, unless its result is there."""
-        from optuna.trial import TrialState
-
         result = trial.user_attrs.get(RESULT)
         if result is None:
-            self._study.tell(trial.number, state=TrialState.FAIL)
-            self._study.enqueue_trial(trial.params)
+            try_again_later(self._study, trial)
         else:
             self._tell(trial.number, result)
 
