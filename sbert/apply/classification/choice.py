@@ -29,7 +29,7 @@ from sbert.apply.classification.scored_choices import (
     best_with_words,
     value_of,
 )
-from sbert.apply.classification.search_use import SearchUse
+from sbert.apply.classification.search_use import MIN_SEARCH_GAIN, SearchUse
 from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.apply.classification.trained import HeadChoice, LabelledRows
 from sbert.apply.classification.words import train_words
@@ -109,11 +109,13 @@ def choose_head(
 
 
 def _best_found(search: HeadSearch, num_choices: int, scored_grid: Callable[[], list[ScoredChoice]]) -> HeadSelection:
-    """Return the best choice of the grid and of a search."""
+    """Return the best choice of the grid; that of a search where it is better by at least `MIN_SEARCH_GAIN`."""
     grid = search.grid(num_choices, scored_grid)
     search.run()
     best_of_grid = _best_of(grid)
-    best = _best_of([*grid, *(trial.scored for trial in search.trials() if trial.is_completed)])
+    found = _best_of([*grid, *(trial.scored for trial in search.trials() if trial.is_completed)])
+    gain = found.chosen_macro_f1 - best_of_grid.chosen_macro_f1
+    best = found if gain >= MIN_SEARCH_GAIN else best_of_grid
     tried = [*best_of_grid.tried, *(trial.told for trial in search.trials())]
     use = search.use(best.choice, best.chosen_macro_f1, best_of_grid.chosen_macro_f1)
     return replace(best, tried=tried, search=use)

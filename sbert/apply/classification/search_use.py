@@ -4,7 +4,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.counted import counted
 
-__all__ = ["SearchUse"]
+__all__ = ["MIN_SEARCH_GAIN", "SearchUse"]
+
+MIN_SEARCH_GAIN = 0.005
+"""Macro-F1 that a search must add to the grid. It tries many choices, so the best of them is better by chance."""
 
 
 class SearchUse(BaseModel):
@@ -16,7 +19,9 @@ class SearchUse(BaseModel):
     num_trials: int = Field(description="Trials that ended.")
     num_stopped: int = Field(description="Trials that were stopped before their last fold.")
     num_failed: int = Field(default=0, description="Trials that ended with an error.")
-    best_trial: int | None = Field(description="The best trial, from 1; None where no trial is better than the grid.")
+    best_trial: int | None = Field(
+        description="The best trial, from 1; None where no trial is clearly better than the grid."
+    )
     macro_f1: float = Field(description="Macro-F1 of the best settings in cross-validation.")
     macro_f1_grid: float = Field(description="Macro-F1 of the best settings of the grid in cross-validation.")
     seconds: float = Field(description="Time of all trials together.")
@@ -33,8 +38,8 @@ class SearchUse(BaseModel):
         )
         if self.best_trial is None:
             return (
-                f"{trials} None is better than the best of the grid, which has macro-F1 {self.macro_f1_grid:.3f} in "
-                "cross-validation."
+                f"{trials} None is better by {MIN_SEARCH_GAIN:g} than the best of the grid, which has macro-F1 "
+                f"{self.macro_f1_grid:.3f} in cross-validation."
             )
         return (
             f"{trials} Trial {self.best_trial:,} is the best: macro-F1 {self.macro_f1:.3f} in cross-validation, "
