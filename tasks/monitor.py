@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from sbert.apply.monitoring.report import MonitoringReport
+from sbert.apply.monitoring.report import MonitoringReport, withdrawn_sentences
 from sbert.apply.monitoring.run import monitor
 from sbert.apply.monitoring.settings import MonitoringSettings
 from tasks.markdown import escaped, markdown_table, report_markdown
@@ -34,6 +34,10 @@ def report_opinion(report: MonitoringReport) -> None:
         ("tested", report.tested),
         ("alerts open; in all; new", f"{report.num_open:,}; {len(report.alerts):,}; {len(report.new_alerts):,}"),
         *([("wait for a person", f"{len(report.waiting_alerts):,}")] if report.waiting_alerts else []),
+        *(
+            (f"withdrawn, because {reason}", escaped(sentence))
+            for sentence, reason in withdrawn_sentences(report)[:MAX_ALERTS]
+        ),
         ("page", f"`{escaped(report.page_uri)}`"),
         *(
             [("model", "changed: alerts that it sees differently in the past are no news")]

@@ -1,7 +1,7 @@
 """``sbert monitor``."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -69,7 +69,7 @@ def monitor(
         report = watch(predictions_uri, out_uri, load_named(settings, MonitoringSettings, named))
         if report.waiting_alerts and not as_json and _is_terminal():
             report = _ask(report)
-        answer.print(report.model_dump(mode="json"), _show)
+        answer.print(report.model_dump(mode="json"), lambda _: _show(report))
 
 
 def _is_terminal() -> bool:
@@ -94,32 +94,36 @@ def _ask(report: "MonitoringReport") -> "MonitoringReport":
     return report.model_copy(update={"new_alerts": [*report.new_alerts, *told], "waiting_alerts": []})
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: "MonitoringReport") -> None:
+    from sbert.apply.monitoring.report import withdrawn_sentences
+
     missing = [
-        f"{report[key]:,} {words}"
-        for key, words in (("num_without_time", "without a time"), ("num_in_future", "in the future"))
-        if report[key]
+        f"{number:,} {words}"
+        for number, words in ((report.num_without_time, "without a time"), (report.num_in_future, "in the future"))
+        if number
     ]
     out.print(
-        f"{report['out_uri']} version {report['version']}: {counted(report['num_rows'], 'row')} in "
-        f"{counted(report['num_cells'], 'cell')} of {counted(report['num_topics'], 'topic')}"
-        f"{''.join(f', {text}' for text in missing)}, {report['seconds']:,.1f} s",
+        f"{report.out_uri} version {report.version}: {counted(report.num_rows, 'row')} in "
+        f"{counted(report.num_cells, 'cell')} of {counted(report.num_topics, 'topic')}"
+        f"{''.join(f', {text}' for text in missing)}, {report.seconds:,.1f} s",
         markup=False,
     )
-    if report["is_new_model"]:
-        num_gone, num_new = counted(len(report["gone_with_model"]), "past alert"), len(report["found_with_model"])
+    if report.is_new_model:
+        num_gone, num_new = counted(len(report.gone_with_model), "past alert"), len(report.found_with_model)
         out.print(
             f"  the model changed: it no longer sees {num_gone}, and sees {num_new:,} others in the past; these are no news",
             markup=False,
         )
-    for alert in report["new_alerts"]:
-        out.print(f"  new: {alert['sentence']}", markup=False)
-    out.print(f"  {report['tested']}", markup=False, style=None if report["num_tested"] else "yellow")
-    for alert in report["waiting_alerts"]:
-        out.print(f"  waits for a person: {alert['sentence']}", markup=False)
-    if report["waiting_alerts"]:
+    for sentence, reason in withdrawn_sentences(report):
+        out.print(f"  withdrawn, because {reason}: {sentence}", markup=False)
+    for alert in report.new_alerts:
+        out.print(f"  new: {alert.sentence}", markup=False)
+    out.print(f"  {report.tested}", markup=False, style=None if report.num_tested else "yellow")
+    for alert in report.waiting_alerts:
+        out.print(f"  waits for a person: {alert.sentence}", markup=False)
+    if report.waiting_alerts:
         out.print("  to decide, run this command at a terminal, or its flow from the Prefect UI", markup=False)
     out.print(
-        f"  {counted(report['num_open'], 'alert')} open, {len(report['alerts']):,} in all; page: {report['page_uri']}",
+        f"  {counted(report.num_open, 'alert')} open, {len(report.alerts):,} in all; page: {report.page_uri}",
         markup=False,
     )

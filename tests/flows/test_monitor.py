@@ -37,6 +37,13 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, predic
     again = CliRunner().invoke(app, arguments)
     assert "1 alert open, 1 in all" in again.stdout
     assert "new:" not in again.stdout
+    make_version(str(tmp_path / "table"), {"a": hours(CALM)})
+    classify(str(tmp_path / "table"), tmp_path / "classes")
+    gone = CliRunner().invoke(app, arguments)
+    reason = "rows of this topic were deleted, changed or added"
+    assert f"withdrawn, because {reason}: {report['new_alerts'][0]['sentence']}" in " ".join(gone.stdout.split())
+    assert "0 alerts open, 0 in all" in gone.stdout
+    assert "withdrawn" not in CliRunner().invoke(app, arguments).stdout
     wrong = CliRunner().invoke(app, [*arguments[:-1], '{"bucket": "soon"}'])
     assert wrong.exit_code == 0  # the option wins over the setting of the same name
 

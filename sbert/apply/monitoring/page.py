@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
-from sbert.apply.monitoring.report import AlertReport, MonitoringReport
+from sbert.apply.monitoring.report import AlertReport, MonitoringReport, withdrawn_sentences
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import ShareCorrection
 from sbert.counted import counted
@@ -56,7 +56,7 @@ def opinion_page(
         "Time": _span(report, settings),
     }
     trends = _trend_sections(report, histories, shares, settings, is_multi_label=is_multi_label)
-    sections = [_alert_section(report), *_model_section(report), *trends]
+    sections = [_alert_section(report), *_withdrawn_section(report), *_model_section(report), *trends]
     return render_page("Opinion over time", properties, sections, verdict=_verdict(report))
 
 
@@ -69,7 +69,9 @@ def _verdict(report: MonitoringReport) -> Verdict:
     if not report.num_tested:
         return Verdict(report.tested)
     earlier = f" {counted(len(report.alerts), 'alert')} of the past closed again." if report.alerts else ""
-    return Verdict(f"No alert is open.{earlier} {report.tested}", "good")
+    number = len(report.withdrawn_alerts) + report.num_withdrawn_with_topic
+    gone = f" {counted(number, 'alert')} of the run before {'was' if number == 1 else 'were'} withdrawn." if number else ""
+    return Verdict(f"No alert is open.{earlier}{gone} {report.tested}", "good")
 
 
 def _span(report: MonitoringReport, settings: MonitoringSettings) -> str:
@@ -103,6 +105,17 @@ def _alert_section(report: MonitoringReport) -> Section:
 def _state(alert: AlertReport) -> str:
     since = f"{alert.opened:%Y-%m-%d %H:%M}"
     return f"open since {since}" if alert.closed is None else f"{since} to {alert.closed:%Y-%m-%d %H:%M}"
+
+
+def _withdrawn_section(report: MonitoringReport) -> list[Section]:
+    rows = withdrawn_sentences(report)
+    if not rows:
+        return []
+    note = (
+        "The run before found these alerts. They are not there any more, although the classes are of the same model. Their "
+        "sentences are those of the run before."
+    )
+    return [Section("Withdrawn alerts", [note], tables=[PageTable(["alert", "reason"], rows, text_columns=["reason"])])]
 
 
 def _model_section(report: MonitoringReport) -> list[Section]:

@@ -1,13 +1,21 @@
 """The results of a run of opinion monitoring."""
 
 import datetime as dt
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.counted import counted
 
-__all__ = ["AlertReport", "MonitoringReport", "tested_sentence"]
+__all__ = [
+    "AlertReport",
+    "MonitoringReport",
+    "WithdrawalReason",
+    "WithdrawnAlert",
+    "tested_sentence",
+    "withdrawn_sentences",
+]
 
 
 class AlertReport(BaseModel):
@@ -27,6 +35,24 @@ class AlertReport(BaseModel):
     expected: float = Field(description="The share, or the rows, that were expected.")
     p_value: float
     texts: list[str] = Field(description="Typical texts, one for all that say the same.")
+
+
+class WithdrawalReason(StrEnum):
+    """Why an alert of the run before is gone, although the classes are of the same model."""
+
+    ROWS = "rows"
+    """Rows of its topic were deleted, changed or added."""
+    SETTINGS = "settings"
+    """The settings that decide about alerts are other ones; rows may have changed too."""
+
+
+class WithdrawnAlert(BaseModel):
+    """An alert of the run before that is gone; scripts rely on the keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sentence: str = Field(description="What had happened, in the words of the run before.")
+    reason: WithdrawalReason
 
 
 class MonitoringReport(BaseModel):
@@ -57,6 +83,16 @@ class MonitoringReport(BaseModel):
     waiting_alerts: list[AlertReport] = Field(
         default=[], description="First alerts of their topics, which wait for a person (first_alert: ask)."
     )
+    withdrawn_alerts: list[WithdrawnAlert] = Field(
+        default=[],
+        description="Alerts of the run before that are gone, because rows or settings changed. Those that are gone with "
+        "another model are in gone_with_model.",
+    )
+    num_withdrawn_with_topic: int = Field(
+        default=0,
+        description="Alerts of the run before whose topics have no rows any more. They are not named, since such topics are "
+        "forgotten.",
+    )
     is_new_model: bool = Field(description="Whether the classes are of another head or encoder than in the run before.")
     gone_with_model: list[str] = Field(description="Alerts of the model before that the new one does not see.")
     found_with_model: list[str] = Field(description="Alerts about the past that only the new model sees.")
@@ -67,7 +103,24 @@ class MonitoringReport(BaseModel):
         """Return the outcome in one line."""
         alerts = f"{counted(self.num_open, 'open alert')}, {len(self.new_alerts):,} new"
         waiting = f", {len(self.waiting_alerts):,} waiting for a person" if self.waiting_alerts else ""
-        return f"Version {self.version}: {counted(self.num_rows, 'row')}, {alerts}{waiting}"
+        num_withdrawn = len(self.withdrawn_alerts) + self.num_withdrawn_with_topic
+        withdrawn = f", {num_withdrawn:,} withdrawn" if num_withdrawn else ""
+        return f"Version {self.version}: {counted(self.num_rows, 'row')}, {alerts}{waiting}{withdrawn}"
+
+
+_REASONS = {
+    WithdrawalReason.ROWS: "rows of this topic were deleted, changed or added",
+    WithdrawalReason.SETTINGS: "the settings were changed",
+}
+
+
+def withdrawn_sentences(report: MonitoringReport) -> list[tuple[str, str]]:
+    """Return each withdrawn alert and the reason, in words; alerts of topics without rows are one entry, without names."""
+    sentences = [(alert.sentence, _REASONS[alert.reason]) for alert in report.withdrawn_alerts]
+    if number := report.num_withdrawn_with_topic:
+        topics = "their topics have no rows any more" if number > 1 else "its topic has no rows any more"
+        sentences.append((counted(number, "alert"), topics))
+    return sentences
 
 
 def tested_sentence(report: MonitoringReport, settings: MonitoringSettings) -> str:

@@ -19,9 +19,17 @@ from sbert.apply.monitoring.cell_table import JOB, publish_cells
 from sbert.apply.monitoring.cells import CellCounts, buckets_between, count_cells
 from sbert.apply.monitoring.monitored_table import MonitoredTable, open_monitored
 from sbert.apply.monitoring.page import PAGE_NAME, opinion_page
-from sbert.apply.monitoring.report import AlertReport, MonitoringReport, tested_sentence
+from sbert.apply.monitoring.report import AlertReport, MonitoringReport, WithdrawalReason, tested_sentence
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.monitoring.told_alerts import Told, found_alerts, gone_alerts, news, read_told, write_told
+from sbert.apply.monitoring.told_alerts import (
+    Told,
+    found_alerts,
+    gone_alerts,
+    news,
+    read_told,
+    withdrawn_alerts,
+    write_told,
+)
 from sbert.apply.monitoring.typical_texts import TypicalText, texts_of_alerts
 from sbert.derived.derived_table import find_output
 from sbert.errors import SettingsError
@@ -71,6 +79,9 @@ def monitor(
         is_new_model = before is not None and before.model != monitored.model
         is_told_anew = is_new_model or (before is not None and before.settings != asked)
         told_now = news(alerts, before, settings.first_alert, is_told_anew=is_told_anew)
+        topics = {history.topic for history in histories}
+        reason = WithdrawalReason.SETTINGS if is_told_anew else WithdrawalReason.ROWS
+        withdrawn, num_with_topic = ([], 0) if is_new_model else withdrawn_alerts(alerts, before, topics, reason)
         report = MonitoringReport(
             predictions_uri=monitored.uri,
             out_uri=out_uri,
@@ -88,6 +99,8 @@ def monitor(
             alerts=alerts,
             new_alerts=told_now.told,
             waiting_alerts=told_now.waiting,
+            withdrawn_alerts=withdrawn,
+            num_withdrawn_with_topic=num_with_topic,
             is_new_model=is_new_model,
             gone_with_model=gone_alerts(alerts, before) if is_new_model else [],
             found_with_model=found_alerts(alerts, before) if is_new_model else [],
@@ -105,7 +118,7 @@ def monitor(
             waiting=[alert.key for alert in told_now.waiting],
             decisions=before.decisions if before else {},
         )
-        write_told(out_uri, told.without_gone_topics({history.topic for history in histories}))
+        write_told(out_uri, told.without_gone_topics(topics))
     return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 

@@ -14,13 +14,13 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from sbert.apply.monitoring.report import AlertReport
+from sbert.apply.monitoring.report import AlertReport, WithdrawalReason, WithdrawnAlert
 from sbert.apply.monitoring.settings import FirstAlert
 from sbert.errors import MissingError, TableError
 from sbert.registry.approval import Approval
 from sbert.storage.files import join, read_bytes, write_bytes
 
-__all__ = ["News", "Told", "decide_alerts", "found_alerts", "gone_alerts", "news", "read_told", "write_told"]
+__all__ = ["News", "Told", "decide_alerts", "found_alerts", "gone_alerts", "news", "read_told", "withdrawn_alerts", "write_told"]
 
 ALERTS_NAME = "alerts.json"
 
@@ -157,6 +157,25 @@ def gone_alerts(alerts: list[AlertReport], before: Told | None) -> list[str]:
     """Return the sentences of alerts that were there in the run before."""
     keys = {alert.key for alert in alerts}
     return [sentence for key, sentence in (before.sentences if before else {}).items() if key not in keys]
+
+
+def withdrawn_alerts(
+    alerts: list[AlertReport], before: Told | None, topics: Collection[str], reason: WithdrawalReason
+) -> tuple[list[WithdrawnAlert], int]:
+    """Return the alerts that were there in the run before, and the number of those whose topics are gone.
+
+    An alert of a topic without rows is counted and not named, so that no page names a topic that was erased.
+
+    Args:
+        alerts: the alerts of this run.
+        before: the record of the run before.
+        topics: the topics that have rows.
+        reason: why alerts are gone.
+    """
+    keys = {alert.key for alert in alerts}
+    gone = {key: sentence for key, sentence in (before.sentences if before else {}).items() if key not in keys}
+    named = [WithdrawnAlert(sentence=sentence, reason=reason) for key, sentence in gone.items() if _topic(key) in topics]
+    return named, len(gone) - len(named)
 
 
 def found_alerts(alerts: list[AlertReport], before: Told | None) -> list[str]:

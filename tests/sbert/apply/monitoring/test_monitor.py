@@ -122,6 +122,8 @@ def test_a_surge_is_told_once_and_cells_follow_the_rows(places: tuple[str, Path,
     calm_again = monitor(str(classes), str(out), settings, now=NOW)
     assert calm_again.num_open == 0
     assert calm_again.alerts == []
+    assert [(gone.sentence, gone.reason) for gone in calm_again.withdrawn_alerts] == [(alert.sentence, "rows")]
+    assert monitor(str(classes), str(out), settings, now=NOW).withdrawn_alerts == []  # said once
     assert verify_any(str(out)).findings == []
     vacuum_any(str(out), retention_hours=0.0, apply=True)
     assert verify_any(str(out)).findings == []
@@ -130,6 +132,7 @@ def test_a_surge_is_told_once_and_cells_follow_the_rows(places: tuple[str, Path,
         "No alert is open. 7 of 10 cells (all rows in a bucket of 1h) had enough rows and history to be tested." in page
     )
     assert "verdict good" in page
+    assert "Withdrawn" not in page
     assert "data:image/svg+xml" in page
 
 
@@ -145,6 +148,7 @@ def test_another_model_tells_history_again_and_is_no_news(places: tuple[str, Pat
     assert after.is_new_model
     assert after.new_alerts == []
     assert after.gone_with_model == [before.alerts[0].sentence]
+    assert after.withdrawn_alerts == []
     assert len(after.found_with_model) == 1
     assert "are good" in after.found_with_model[0]
     assert "Another model" in Path(after.page_uri).read_text()
@@ -165,6 +169,47 @@ def test_other_settings_tell_history_again_and_are_no_news(places: tuple[str, Pa
     report = monitor(str(classes), str(out), lenient, now=NOW)
     assert len(report.alerts) == 1
     assert report.new_alerts == []
+    again = monitor(str(classes), str(out), strict, now=NOW)
+    assert [(gone.sentence, gone.reason) for gone in again.withdrawn_alerts] == [(report.alerts[0].sentence, "settings")]
+
+
+def test_a_withdrawn_alert_stands_on_the_page_with_its_reason(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"min_volume": 10})
+    make_version(table, {"a": hours([*CALM, 0.9])})
+    classify(table, classes)
+    (alert,) = monitor(str(classes), str(out), settings, now=NOW).new_alerts
+    make_version(table, {"a": hours(CALM)})
+    classify(table, classes)
+    report = monitor(str(classes), str(out), settings, now=NOW)
+    page = Path(report.page_uri).read_text()
+    assert "No alert is open. 1 alert of the run before was withdrawn." in page
+    assert f"{alert.sentence}</td>" in page
+    assert "rows of this topic were deleted, changed or added" in page
+
+
+def test_a_withdrawn_alert_of_a_topic_without_rows_is_counted_and_not_named(places: tuple[str, Path, Path]) -> None:
+    """An erasure may have removed the topic, so nothing writes its name again."""
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"topic_column": "kind", "min_volume": 1})
+    rows = hours([*[0.0] * 10, 0.9])
+    make_version(table, {"a": rows})
+    classify(table, classes)
+    alerts = monitor(str(classes), str(out), settings, now=NOW).alerts
+    topic = alerts[0].topic
+    assert alerts
+    kinds = Table.open(table).scan().select("id", "kind").collect()
+    assert isinstance(kinds, pl.DataFrame)
+    left = set(kinds.filter(pl.col("kind") != topic)["id"])
+    make_version(table, {"a": {row: number for row, number in rows.items() if row in left}})
+    classify(table, classes)
+    report = monitor(str(classes), str(out), settings, now=NOW)
+    assert report.num_withdrawn_with_topic == sum(alert.topic == topic for alert in alerts)
+    assert report.withdrawn_alerts == []
+    assert topic not in report.model_dump_json()
+    page = Path(report.page_uri).read_text()
+    assert topic not in page
+    assert "no rows any more" in page
 
 
 def test_an_erasure_removes_the_page_and_asks_for_the_classes_first(places: tuple[str, Path, Path]) -> None:
