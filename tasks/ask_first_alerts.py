@@ -9,6 +9,7 @@ from pydantic import Field
 from sbert.apply.monitoring.report import MonitoringReport
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.told_alerts import decide_alerts
+from sbert.counted import counted
 from sbert.registry.approval import made_now
 from tasks.ask_approval import can_ask, wait_for_person
 from tasks.markdown import escaped
@@ -40,8 +41,8 @@ def ask_first_alerts(report: MonitoringReport, settings: MonitoringSettings) -> 
     waiting = report.waiting_alerts
     topics = list(dict.fromkeys(alert.topic for alert in waiting))
     log.info(
-        "%s: the first alerts of %d topics wait for approval: resume this run in the Prefect UI; page: %s",
-        report.out_uri, len(topics), report.page_uri,
+        "%s: the first alerts of %s wait for approval: resume this run in the Prefect UI; page: %s",
+        report.out_uri, counted(len(topics), "topic"), report.page_uri,
     )  # fmt: skip
     form = FirstAlertForm.with_initial_data(description=_question(report), topics=topics)
     keys = hashlib.sha256("|".join(alert.key for alert in waiting).encode()).hexdigest()[:16]

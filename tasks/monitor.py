@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from sbert.apply.monitoring.report import MonitoringReport, withdrawn_sentences
+from sbert.apply.monitoring.report import MonitoringReport, model_sentence, withdrawn_sentences
 from sbert.apply.monitoring.run import monitor
 from sbert.apply.monitoring.settings import MonitoringSettings
 from tasks.markdown import escaped, markdown_table, report_markdown
@@ -39,11 +39,7 @@ def report_opinion(report: MonitoringReport) -> None:
             for sentence, reason in withdrawn_sentences(report)[:MAX_ALERTS]
         ),
         ("page", f"`{escaped(report.page_uri)}`"),
-        *(
-            [("model", "changed: alerts that it sees differently in the past are no news")]
-            if report.is_new_model
-            else []
-        ),
+        *([("model", changed)] if (changed := model_sentence(report)) else []),
     ]
     alerts = [
         (escaped(alert.sentence), "open" if alert.closed is None else f"until {alert.closed:%Y-%m-%d %H:%M}")

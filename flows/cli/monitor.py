@@ -95,7 +95,7 @@ def _ask(report: "MonitoringReport") -> "MonitoringReport":
 
 
 def _show(report: "MonitoringReport") -> None:
-    from sbert.apply.monitoring.report import withdrawn_sentences
+    from sbert.apply.monitoring.report import model_sentence, withdrawn_sentences
 
     missing = [
         f"{number:,} {words}"
@@ -108,12 +108,8 @@ def _show(report: "MonitoringReport") -> None:
         f"{''.join(f', {text}' for text in missing)}, {report.seconds:,.1f} s",
         markup=False,
     )
-    if report.is_new_model:
-        num_gone, num_new = counted(len(report.gone_with_model), "past alert"), len(report.found_with_model)
-        out.print(
-            f"  the model changed: it no longer sees {num_gone}, and sees {num_new:,} others in the past; these are no news",
-            markup=False,
-        )
+    if changed := model_sentence(report):
+        out.print(f"  {changed}", markup=False)
     for sentence, reason in withdrawn_sentences(report):
         out.print(f"  withdrawn, because {reason}: {sentence}", markup=False)
     for alert in report.new_alerts:

@@ -9,6 +9,7 @@ from sbert.apply.kept_columns import check_kept
 from sbert.apply.monitoring.monitored_table import MonitoredTable
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.times import check_times, moments_of
+from sbert.counted import counted
 from sbert.errors import SettingsError
 
 __all__ = ["ALL_ROWS", "CellCounts", "buckets_between", "buckets_of", "count_cells", "with_cells"]
@@ -77,7 +78,8 @@ def count_cells(monitored: MonitoredTable, settings: MonitoringSettings, now: dt
     if num_topics > settings.max_topics:
         raise SettingsError(
             f"{monitored.table.uri}: the column {settings.topic_column!r} has {num_topics:,} values, but at most "
-            f"{settings.max_topics:,} topics are watched (max_topics): name another column, or raise max_topics"
+            f"{counted(settings.max_topics, 'topic')} {'is' if settings.max_topics == 1 else 'are'} watched (max_topics): "
+            "name another column, or raise max_topics"
         )
     return CellCounts(counts, num_rows, num_without, num_future)
 

@@ -70,7 +70,9 @@ def _verdict(report: MonitoringReport) -> Verdict:
         return Verdict(report.tested)
     earlier = f" {counted(len(report.alerts), 'alert')} of the past closed again." if report.alerts else ""
     number = len(report.withdrawn_alerts) + report.num_withdrawn_with_topic
-    gone = f" {counted(number, 'alert')} of the run before {'was' if number == 1 else 'were'} withdrawn." if number else ""
+    gone = (
+        f" {counted(number, 'alert')} of the run before {'was' if number == 1 else 'were'} withdrawn." if number else ""
+    )
     return Verdict(f"No alert is open.{earlier}{gone} {report.tested}", "good")
 
 
@@ -119,7 +121,7 @@ def _withdrawn_section(report: MonitoringReport) -> list[Section]:
 
 
 def _model_section(report: MonitoringReport) -> list[Section]:
-    if not report.is_new_model:
+    if not report.gone_with_model and not report.found_with_model:
         return []
     rows = [[sentence, "seen by the model before only"] for sentence in report.gone_with_model]
     rows += [[sentence, "seen by the new model only"] for sentence in report.found_with_model]
@@ -128,7 +130,7 @@ def _model_section(report: MonitoringReport) -> list[Section]:
         "differently in the past is listed here and is no news."
     )
     table = PageTable(["alert", "difference"], rows, text_columns=["difference"])
-    return [Section("Another model", [note], tables=[table] if rows else [])]
+    return [Section("Another model", [note], tables=[table])]
 
 
 def _trend_sections(

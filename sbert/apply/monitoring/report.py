@@ -13,6 +13,7 @@ __all__ = [
     "MonitoringReport",
     "WithdrawalReason",
     "WithdrawnAlert",
+    "model_sentence",
     "tested_sentence",
     "withdrawn_sentences",
 ]
@@ -114,6 +115,18 @@ _REASONS = {
 }
 
 
+def model_sentence(report: MonitoringReport) -> str:
+    """Return in a sentence the difference that another model makes to the past; empty where it makes none."""
+    num_gone, num_found = len(report.gone_with_model), len(report.found_with_model)
+    differences = [
+        *([f"no longer sees {counted(num_gone, 'past alert')}"] if num_gone else []),
+        *([f"sees {counted(num_found, 'alert')} in the past that the model before did not see"] if num_found else []),
+    ]
+    if not differences:
+        return ""
+    return f"the model changed: it {', and '.join(differences)}; this is no news"
+
+
 def withdrawn_sentences(report: MonitoringReport) -> list[tuple[str, str]]:
     """Return each withdrawn alert and the reason, in words; alerts of topics without rows are one entry, without names."""
     sentences = [(alert.sentence, _REASONS[alert.reason]) for alert in report.withdrawn_alerts]
@@ -137,7 +150,7 @@ def tested_sentence(report: MonitoringReport, settings: MonitoringSettings) -> s
         )
     if report.num_small:
         return (
-            f"Nothing was tested: {report.num_small:,} of {cells} have fewer than "
+            f"Nothing was tested: {report.num_small:,} of {cells} {'has' if report.num_small == 1 else 'have'} fewer than "
             f"{counted(settings.min_volume, 'row')} (min_volume), and a test needs {settings.min_history} earlier buckets "
             "with rows (min_history). Choose longer buckets, or lower min_volume."
         )

@@ -31,6 +31,7 @@ from sbert.apply.monitoring.told_alerts import (
     write_told,
 )
 from sbert.apply.monitoring.typical_texts import TypicalText, texts_of_alerts
+from sbert.counted import counted
 from sbert.derived.derived_table import find_output
 from sbert.errors import SettingsError
 from sbert.storage.files import join, normalize_uri, write_bytes
@@ -156,8 +157,8 @@ def _histories(counts: CellCounts, monitored: MonitoredTable, settings: Monitori
     buckets = buckets_between(first, last, settings)
     if len(buckets) <= settings.min_history:
         log.warning(
-            "%s: there are %d buckets, min_history asks for %d earlier ones: nothing can be an alert yet",
-            monitored.uri, len(buckets), settings.min_history,
+            "%s: the rows lie in %s, but a test needs %d earlier buckets (min_history): nothing can be an alert yet",
+            monitored.uri, counted(len(buckets), "bucket"), settings.min_history,
         )  # fmt: skip
     histories = []
     for topic, part in sorted(cells.partition_by("topic", as_dict=True).items()):

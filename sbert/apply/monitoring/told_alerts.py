@@ -20,7 +20,17 @@ from sbert.errors import MissingError, TableError
 from sbert.registry.approval import Approval
 from sbert.storage.files import join, read_bytes, write_bytes
 
-__all__ = ["News", "Told", "decide_alerts", "found_alerts", "gone_alerts", "news", "read_told", "withdrawn_alerts", "write_told"]
+__all__ = [
+    "News",
+    "Told",
+    "decide_alerts",
+    "found_alerts",
+    "gone_alerts",
+    "news",
+    "read_told",
+    "withdrawn_alerts",
+    "write_told",
+]
 
 ALERTS_NAME = "alerts.json"
 
@@ -174,7 +184,9 @@ def withdrawn_alerts(
     """
     keys = {alert.key for alert in alerts}
     gone = {key: sentence for key, sentence in (before.sentences if before else {}).items() if key not in keys}
-    named = [WithdrawnAlert(sentence=sentence, reason=reason) for key, sentence in gone.items() if _topic(key) in topics]
+    named = [
+        WithdrawnAlert(sentence=sentence, reason=reason) for key, sentence in gone.items() if _topic(key) in topics
+    ]
     return named, len(gone) - len(named)
 
 

@@ -12,6 +12,7 @@ import pytest
 from sbert.apply.classification.head import Head, HeadRecord
 from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.monitoring.page import opinion_page
+from sbert.apply.monitoring.report import model_sentence
 from sbert.apply.monitoring.run import monitor
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.derived.any_table import vacuum_any, verify_any
@@ -151,12 +152,41 @@ def test_another_model_tells_history_again_and_is_no_news(places: tuple[str, Pat
     assert after.withdrawn_alerts == []
     assert len(after.found_with_model) == 1
     assert "are good" in after.found_with_model[0]
+    assert model_sentence(after) == (
+        "the model changed: it no longer sees 1 past alert, and sees 1 alert in the past that the model before did not see; "
+        "this is no news"
+    )
+    assert model_sentence(after.model_copy(update={"found_with_model": []})) == (
+        "the model changed: it no longer sees 1 past alert; this is no news"
+    )
     assert "Another model" in Path(after.page_uri).read_text()
     make_version(table, {"a": hours([*CALM, 0.9])}, encoder_number=1)
     with pytest.raises(
         EncoderMismatchError, match=f"{'0' * 12}, but .* has {'0' * 12} now: run `sbert classify` again first"
     ):
         monitor(str(classes), str(out), settings, now=NOW)
+
+
+def test_a_model_that_sees_the_same_past_is_no_word_worth(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours([*CALM, 0.9])})
+    classify(table, classes)
+    monitor(str(classes), str(out), SETTINGS, now=NOW)
+    classify(table, classes, "g" * 32)  # another head, the same classes
+    after = monitor(str(classes), str(out), SETTINGS, now=NOW)
+    assert after.is_new_model
+    assert model_sentence(after) == ""
+    assert "Another model" not in Path(after.page_uri).read_text()
+
+
+def test_one_bucket_is_said_in_the_singular(places: tuple[str, Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    table, classes, out = places
+    make_version(table, {"a": hours([0.2])})
+    classify(table, classes)
+    monitor(str(classes), str(out), SETTINGS, now=NOW)
+    assert "the rows lie in 1 bucket, but a test needs 3 earlier buckets (min_history)" in caplog.text
+    report = monitor(str(classes), str(out), SETTINGS.model_copy(update={"min_volume": 500}), now=NOW)
+    assert "1 of 1 cell has fewer than 500 rows" in report.tested
 
 
 def test_other_settings_tell_history_again_and_are_no_news(places: tuple[str, Path, Path]) -> None:
@@ -170,7 +200,9 @@ def test_other_settings_tell_history_again_and_are_no_news(places: tuple[str, Pa
     assert len(report.alerts) == 1
     assert report.new_alerts == []
     again = monitor(str(classes), str(out), strict, now=NOW)
-    assert [(gone.sentence, gone.reason) for gone in again.withdrawn_alerts] == [(report.alerts[0].sentence, "settings")]
+    assert [(gone.sentence, gone.reason) for gone in again.withdrawn_alerts] == [
+        (report.alerts[0].sentence, "settings")
+    ]
 
 
 def test_a_withdrawn_alert_stands_on_the_page_with_its_reason(places: tuple[str, Path, Path]) -> None:
