@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from sbert.apply.monitoring.report import MonitoringReport, model_sentence, withdrawn_sentences
+from sbert.apply.monitoring.report import MonitoringReport, left_out, model_sentence, withdrawn_sentences
 from sbert.apply.monitoring.run import monitor
 from sbert.apply.monitoring.settings import MonitoringSettings
 from tasks.markdown import escaped, markdown_table, report_markdown
@@ -29,7 +29,7 @@ def report_opinion(report: MonitoringReport) -> None:
     """Leave the alerts and counts as a Markdown artifact."""
     rows = [
         ("rows", f"{report.num_rows:,}"),
-        ("without a time; in the future", f"{report.num_without_time:,}; {report.num_in_future:,}"),
+        *([("left out", escaped(", ".join(missing)))] if (missing := left_out(report)) else []),
         ("topics; cells", f"{report.num_topics:,}; {report.num_cells:,}"),
         ("tested", report.tested),
         ("alerts open; in all; new", f"{report.num_open:,}; {len(report.alerts):,}; {len(report.new_alerts):,}"),

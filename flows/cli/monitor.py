@@ -95,17 +95,12 @@ def _ask(report: "MonitoringReport") -> "MonitoringReport":
 
 
 def _show(report: "MonitoringReport") -> None:
-    from sbert.apply.monitoring.report import model_sentence, withdrawn_sentences
+    from sbert.apply.monitoring.report import left_out, model_sentence, withdrawn_sentences
 
-    missing = [
-        f"{number:,} {words}"
-        for number, words in ((report.num_without_time, "without a time"), (report.num_in_future, "in the future"))
-        if number
-    ]
     out.print(
         f"{report.out_uri} version {report.version}: {counted(report.num_rows, 'row')} in "
         f"{counted(report.num_cells, 'cell')} of {counted(report.num_topics, 'topic')}"
-        f"{''.join(f', {text}' for text in missing)}, {report.seconds:,.1f} s",
+        f"{''.join(f', {text}' for text in left_out(report))}, {report.seconds:,.1f} s",
         markup=False,
     )
     if changed := model_sentence(report):

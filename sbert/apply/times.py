@@ -9,7 +9,7 @@ from sbert.errors import ColumnError
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 
-__all__ = ["TimeFormat", "check_times", "moments_of"]
+__all__ = ["TimeFormat", "check_times", "moments_of", "shown_value", "without_value"]
 
 EXCEL_EPOCH_DAYS = 25_569
 """Days from Excel's day 0, 30 December 1899, to 1 January 1970."""
@@ -52,7 +52,7 @@ def check_times(table: Table, column: str) -> None:
                 num_rows += len(values)
                 example = values.drop_nulls().first() if example is None else example
     if num_rows:
-        seen = "all are empty" if example is None else f"for example {str(example)[:MAX_SHOWN]!r}"
+        seen = "all are empty" if example is None else f"for example {shown_value(example)}"
         raise ColumnError(
             f"{table.uri}: none of the {num_rows:,} values of the kept column {column!r} is a time ({seen}): name a "
             "column of timestamps, dates, ISO text, or Unix or Excel numbers"
@@ -83,6 +83,20 @@ def moments_of(column: pl.Series, zone: str = "UTC", form: TimeFormat = TimeForm
     if kind == pl.String:
         return _texts(column, zone, form)
     raise ColumnError(f"{column.name}: holds {kind}, not times: name a column of timestamps, dates, text or numbers")
+
+
+def without_value(column: pl.Series) -> pl.Series:
+    """Return whether each value is missing: null, not a number (NaN), or text without a character."""
+    if column.dtype == pl.String:
+        return column.str.strip_chars().fill_null("") == ""
+    if column.dtype.is_float():
+        return column.is_null() | column.is_nan().fill_null(value=False)
+    return column.is_null()
+
+
+def shown_value(value: object) -> str:
+    """Return a value of a time column in quotes, cut to `MAX_SHOWN` characters."""
+    return repr(str(value)[:MAX_SHOWN])
 
 
 def _texts(column: pl.Series, zone: str, form: TimeFormat) -> pl.Series:

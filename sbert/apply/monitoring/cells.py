@@ -8,7 +8,7 @@ import polars as pl
 from sbert.apply.kept_columns import check_kept
 from sbert.apply.monitoring.monitored_table import MonitoredTable
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.times import check_times, moments_of
+from sbert.apply.times import check_times, moments_of, shown_value, without_value
 from sbert.counted import counted
 from sbert.errors import SettingsError
 
@@ -31,6 +31,11 @@ class CellCounts:
     classes."""
     num_rows: int
     num_without_time: int
+    """Rows without a value in the time column."""
+    num_unreadable_time: int
+    """Rows whose value there is no time."""
+    unreadable_time: str | None
+    """The first such value, in quotes."""
     num_in_future: int
 
 
@@ -45,7 +50,8 @@ def count_cells(monitored: MonitoredTable, settings: MonitoringSettings, now: dt
     check_times(monitored.table, settings.time_column)
     label = pl.lit(None, pl.String) if monitored.label_column is None else pl.col(monitored.label_column)
     parts: list[pl.DataFrame] = []
-    num_rows = num_without = num_future = 0
+    num_rows = num_without = num_unreadable = num_future = 0
+    unreadable: str | None = None
     columns = [settings.time_column, *([settings.topic_column] if settings.topic_column else [])]
     for block in monitored.blocks(list(dict.fromkeys(columns))):
         frame = pl.from_arrow(block)
@@ -53,7 +59,13 @@ def count_cells(monitored: MonitoredTable, settings: MonitoringSettings, now: dt
         placed = with_cells(frame, settings)
         is_future = placed["moment"] > now + FUTURE
         num_rows += len(placed)
-        num_without += placed["moment"].null_count()
+        times = frame[settings.time_column]
+        is_without = without_value(times)
+        wrong = times.filter(~is_without & placed["moment"].is_null())
+        num_without += int(is_without.sum() or 0)
+        num_unreadable += len(wrong)
+        if unreadable is None and len(wrong):
+            unreadable = shown_value(wrong[0])
         num_future += int(is_future.sum() or 0)
         kept = placed.filter(~is_future.fill_null(value=True))
         if monitored.is_multi_label and monitored.label_column is not None:
@@ -81,7 +93,7 @@ def count_cells(monitored: MonitoredTable, settings: MonitoringSettings, now: dt
             f"{counted(settings.max_topics, 'topic')} {'is' if settings.max_topics == 1 else 'are'} watched (max_topics): "
             "name another column, or raise max_topics"
         )
-    return CellCounts(counts, num_rows, num_without, num_future)
+    return CellCounts(counts, num_rows, num_without, num_unreadable, unreadable, num_future)
 
 
 def _counted(rows: pl.DataFrame, label: pl.Expr) -> pl.DataFrame:

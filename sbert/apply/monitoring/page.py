@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sbert.apply.monitoring.alerts import VOLUME, TopicHistory
-from sbert.apply.monitoring.report import AlertReport, MonitoringReport, withdrawn_sentences
+from sbert.apply.monitoring.report import AlertReport, MonitoringReport, left_out, withdrawn_sentences
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.shares import ShareCorrection
 from sbert.counted import counted
@@ -50,7 +50,7 @@ def opinion_page(
     properties = {
         "Table" if shares is None else "Classes": report.predictions_uri,
         "Rows" if shares is None else "Rows with a class": (
-            f"{report.num_rows:,}; {report.num_without_time:,} without a time, {report.num_in_future:,} in the future"
+            f"{report.num_rows:,}{'; ' if (missing := left_out(report)) else ''}{', '.join(missing)}"
         ),
         "Topics": f"{report.num_topics:,} ({settings.topic_column or 'all rows together'})",
         "Time": _span(report, settings),

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from enum import StrEnum
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +14,7 @@ __all__ = [
     "MonitoringReport",
     "WithdrawalReason",
     "WithdrawnAlert",
+    "left_out",
     "model_sentence",
     "tested_sentence",
     "withdrawn_sentences",
@@ -65,7 +67,11 @@ class MonitoringReport(BaseModel):
     out_uri: str
     version: int = Field(description="Version of the table of cells.")
     num_rows: int = Field(description="Rows with a class; without classes all rows.")
-    num_without_time: int = Field(description="Rows whose time is empty or cannot be read.")
+    num_without_time: int = Field(description="Rows whose time is empty.")
+    num_unreadable_time: int = Field(
+        default=0, description="Rows whose time is not empty and cannot be read as a time."
+    )
+    unreadable_time: str | None = Field(default=None, description="The first such value, in quotes; None without one.")
     num_in_future: int = Field(description="Rows whose time is more than a day ahead.")
     num_topics: int
     num_cells: int
@@ -113,6 +119,36 @@ _REASONS = {
     WithdrawalReason.ROWS: "rows of this topic were deleted, changed or added",
     WithdrawalReason.SETTINGS: "the settings were changed",
 }
+
+
+class LeftOut(Protocol):
+    """Numbers of rows that have no cell."""
+
+    @property
+    def num_without_time(self) -> int:
+        """Rows whose time is empty."""
+
+    @property
+    def num_unreadable_time(self) -> int:
+        """Rows whose time cannot be read."""
+
+    @property
+    def unreadable_time(self) -> str | None:
+        """The first such value."""
+
+    @property
+    def num_in_future(self) -> int:
+        """Rows whose time is more than a day ahead."""
+
+
+def left_out(rows: LeftOut) -> list[str]:
+    """Return the numbers of rows without a cell, each with its reason; reasons without rows are left out."""
+    numbers = (
+        (rows.num_without_time, "without a time"),
+        (rows.num_unreadable_time, f"with a time that cannot be read, for example {rows.unreadable_time}"),
+        (rows.num_in_future, "in the future"),
+    )
+    return [f"{number:,} {reason}" for number, reason in numbers if number]
 
 
 def model_sentence(report: MonitoringReport) -> str:

@@ -19,7 +19,7 @@ from sbert.apply.monitoring.cell_table import JOB, publish_cells
 from sbert.apply.monitoring.cells import CellCounts, buckets_between, count_cells
 from sbert.apply.monitoring.monitored_table import MonitoredTable, open_monitored
 from sbert.apply.monitoring.page import PAGE_NAME, opinion_page
-from sbert.apply.monitoring.report import AlertReport, MonitoringReport, WithdrawalReason, tested_sentence
+from sbert.apply.monitoring.report import AlertReport, MonitoringReport, WithdrawalReason, left_out, tested_sentence
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.told_alerts import (
     Told,
@@ -89,6 +89,8 @@ def monitor(
             version=version,
             num_rows=counts.num_rows,
             num_without_time=counts.num_without_time,
+            num_unreadable_time=counts.num_unreadable_time,
+            unreadable_time=counts.unreadable_time,
             num_in_future=counts.num_in_future,
             num_topics=len(histories),
             num_cells=sum(len(history.buckets) for history in histories),
@@ -141,8 +143,8 @@ def _histories(counts: CellCounts, monitored: MonitoredTable, settings: Monitori
     if cells.is_empty():
         if counts.num_rows:
             log.warning(
-                "%s: none of %d rows has a time that can be used (%d without, %d in the future): nothing is watched",
-                monitored.uri, counts.num_rows, counts.num_without_time, counts.num_in_future,
+                "%s: of %s none has a time that can be used (%s): nothing is watched",
+                monitored.uri, counted(counts.num_rows, "row"), ", ".join(left_out(counts)),
             )  # fmt: skip
         return []
     first, last = (
