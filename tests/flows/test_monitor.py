@@ -35,6 +35,7 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, predic
     report = json.loads(done.stdout)
     assert [alert["series"] for alert in report["new_alerts"]] == ["bad"]
     again = CliRunner().invoke(app, arguments)
+    assert report["new_alerts"][0]["level"] > report["new_alerts"][0]["p_value"]
     assert "1 alert open, 1 in all" in again.stdout
     assert "new:" not in again.stdout
     make_version(str(tmp_path / "table"), {"a": hours(CALM)})

@@ -59,6 +59,8 @@ class Alert:
     expected: Expected
     since: dt.datetime
     """Begin of the first bucket that was looked at together with the most surprising one."""
+    level: float
+    """The p-value at which an alert of this series opens (`opening_level`)."""
 
     @property
     def key(self) -> str:
@@ -98,6 +100,8 @@ class TopicHistory:
     alerts: list[Alert]
     is_tested_B: Bools
     """For each bucket, whether an alert could have opened in it: enough rows, and enough buckets before it."""
+    levels: dict[str, float | None]
+    """The p-value at which an alert of each series opens; None where rises of the series are no alerts."""
 
 
 def opening_level(settings: MonitoringSettings, num_series: int) -> float:
@@ -105,7 +109,7 @@ def opening_level(settings: MonitoringSettings, num_series: int) -> float:
 
     A topic has ``num_series`` tests a bucket, of the series whose rises are alerts. At this level,
     `MonitoringSettings.false_alerts` of those in 30 days are expected to pass by chance (Bonferroni's correction of the
-    expected number, over all cells that are looked at).
+    expected number, over all cells of the topic that are looked at in 30 days, and not over other topics).
     """
     num_tests = max(1, num_series) * MONTH_SECONDS / settings.bucket_seconds
     return min(0.05, settings.false_alerts / num_tests)
@@ -136,6 +140,7 @@ def walk_topic(
     slots = [_slot(bucket, settings) for bucket in buckets]
     watched = [name for name in series if not settings.series or name in settings.series]
     level = opening_level(settings, len(watched))
+    levels = {name: level if name in watched else None for name in series}
     expected: dict[str, list[Expected | None]] = {}
     is_open: dict[str, list[bool]] = {}
     alerts: list[Alert] = []
@@ -147,7 +152,7 @@ def walk_topic(
         expected[name], is_open[name] = walk.expected, walk.is_open
         alerts += walk.alerts
         is_tested_B |= walk.is_tested_B
-    return TopicHistory(topic, buckets, counts_BS, series, expected, is_open, alerts, is_tested_B)
+    return TopicHistory(topic, buckets, counts_BS, series, expected, is_open, alerts, is_tested_B, levels)
 
 
 class _SeriesWalk:
@@ -267,6 +272,7 @@ class _SeriesWalk:
             total=int(self._totals[since : peak + 1].sum()),
             expected=expected,
             since=self._buckets[since],
+            level=self._level,
         )
 
 

@@ -41,11 +41,13 @@ CELL_SCHEMA = pa.schema(
         pa.field("share_high", pa.float64()),
         pa.field("expected", pa.float64()),
         pa.field("p_value", pa.float64()),
+        pa.field("level", pa.float64()),
         pa.field("is_alert", pa.bool_()),
     ]
 )
 """`count` rows of `num_rows` were named this class. `share` is corrected for the head's mistakes, with its interval.
-`expected` is of the share that was named, or of the rows for the series `volume`, whose shares are empty."""
+`expected` is of the share that was named, or of the rows for the series `volume`, whose shares are empty.
+An alert opens at a `p_value` of `level` or below, which is empty for series whose rises are no alerts."""
 
 
 def publish_cells(
@@ -148,6 +150,7 @@ def _rows(history: TopicHistory, at: int, shares: ShareCorrection | None) -> Ite
             "share_high": float(high[place]) if has_share and high is not None else None,
             "expected": None if expected is None else expected.value,
             "p_value": None if expected is None else expected.p_value,
+            "level": history.levels[series],
             "is_alert": history.is_open[series][at],
         }
 

@@ -56,7 +56,7 @@ def opinion_page(
         "Time": _span(report, settings),
     }
     trends = _trend_sections(report, histories, shares, settings, is_multi_label=is_multi_label)
-    sections = [_alert_section(report), *_withdrawn_section(report), *_model_section(report), *trends]
+    sections = [_alert_section(report, settings), *_withdrawn_section(report), *_model_section(report), *trends]
     return render_page("Opinion over time", properties, sections, verdict=_verdict(report))
 
 
@@ -83,14 +83,15 @@ def _span(report: MonitoringReport, settings: MonitoringSettings) -> str:
     return f"{first} to {last}, in buckets of {settings.bucket} ({settings.time_zone})"
 
 
-def _alert_section(report: MonitoringReport) -> Section:
+def _alert_section(report: MonitoringReport, settings: MonitoringSettings) -> Section:
     note = (
         "An alert opens when a class or the number of rows of a topic is higher than chance allows, given the buckets "
         "before. "
-        "The p-value is the probability of at least this much without any change; the level at which an alert opens is "
-        "corrected for everything that is looked at."
+        "The p-value is the probability of at least this much without any change. An alert opens at the level beside it or "
+        f"below. The level is corrected for all classes and buckets of a topic: {settings.false_alerts:g} alerts by chance "
+        "are expected for each topic in 30 days."
     )
-    rows = [[alert.sentence, _state(alert), f"{alert.p_value:.1e}"] for alert in report.alerts]
+    rows = [[alert.sentence, _state(alert), f"{alert.p_value:.1e}", f"{alert.level:.1e}"] for alert in report.alerts]
     parts = [
         Section(alert.sentence, tables=[PageTable(["typical text"], [[text] for text in alert.texts])])
         for alert in report.alerts
@@ -98,7 +99,7 @@ def _alert_section(report: MonitoringReport) -> Section:
     ]
     if not rows:
         return Section("Alerts", [note, "There were none."])
-    table = PageTable(["what happened", "state", "p-value"], rows, text_columns=["state"])
+    table = PageTable(["what happened", "state", "p-value", "level"], rows, text_columns=["state"])
     return Section(
         "Alerts", [note], tables=[table], parts=[Section("Texts behind the alerts", parts=parts)] if parts else []
     )
@@ -146,6 +147,8 @@ def _trend_sections(
     bands = (
         "Lines are the shares of the classes in each bucket, corrected for the mistakes of the classifier, with their 95 % "
         "intervals as bands. Few rows make wide bands. "
+        "The sentence of an alert gives the share of rows that the classifier named, which is not corrected, so it differs "
+        "from the line. "
     )
     if is_multi_label:
         bands += (

@@ -36,7 +36,12 @@ class AlertReport(BaseModel):
     share: float | None = Field(description="Share of the class in that bucket; None for volume.")
     num_rows: int = Field(description="Rows of the topic in that bucket.")
     expected: float = Field(description="The share, or the rows, that were expected.")
-    p_value: float
+    p_value: float = Field(
+        description="Probability of at least as much in that bucket, if nothing has changed; corrected for windows alone."
+    )
+    level: float = Field(
+        description="An alert opens at this p-value or below; corrected for all series and buckets of a topic in 30 days."
+    )
     texts: list[str] = Field(description="Typical texts, one for all that say the same.")
 
 

@@ -199,5 +199,6 @@ def _report(alert: Alert, texts: list[TypicalText]) -> AlertReport:
         num_rows=alert.total,
         expected=alert.expected.value,
         p_value=float(np.clip(alert.expected.p_value, 0, 1)),
+        level=alert.level,
         texts=[text.text if text.count == 1 else f"{text.text} (and {text.count - 1:,} more)" for text in texts],
     )

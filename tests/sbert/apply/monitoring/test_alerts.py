@@ -169,6 +169,8 @@ def test_only_the_series_that_are_named_make_alerts_and_share_the_budget() -> No
     watched = SETTINGS.model_copy(update={"series": ("bad",)})
     history = walk(bad, totals, watched)
     assert {alert.series for alert in history.alerts} == {"bad"}
+    assert history.levels == {"bad": pytest.approx(0.3 / 30), "good": None, VOLUME: None}
+    assert walk(bad, totals).levels == dict.fromkeys(["bad", "good", VOLUME], pytest.approx(0.3 / 90))
     assert history.expected[VOLUME][-1] is not None
 
 

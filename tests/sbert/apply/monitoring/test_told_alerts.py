@@ -19,7 +19,7 @@ def alert(topic: str, day: int, *, is_open: bool = True) -> AlertReport:
     return AlertReport(
         key=f"{topic}|bad|{opened.isoformat()}", topic=topic, series="bad", sentence=f"{topic} {day}", opened=opened,
         closed=None if is_open else opened + dt.timedelta(days=1), peak=opened, share=0.9, num_rows=20, expected=0.2,
-        p_value=1e-9, texts=[],
+        p_value=1e-9, level=1e-3, texts=[],
     )  # fmt: skip
 
 
