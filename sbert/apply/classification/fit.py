@@ -149,11 +149,6 @@ def check_classes(labels: list[str], where: str) -> None:
             f"{where}: the labels have {len(counts)} class{only}, at least 2 are needed: add rows of other classes"
         )
     check_no_class_of_one_row(dict(sorted(counts.items())), where)
-    largest = max(counts, key=lambda name: counts[name])
-    share = counts[largest] / len(labels)
-    if share >= 0.9:
-        log.warning("%s: %.0f %% of the rows have the class %r: judge the head by macro-F1, not by accuracy",
-                    where, 100 * share, largest)  # fmt: skip
 
 
 def check_no_class_of_one_row(counts: dict[str, int], where: str) -> None:

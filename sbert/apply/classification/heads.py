@@ -13,18 +13,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
 from sbert.apply.classification.head import Float32
+from sbert.apply.classification.head_comparison import compare_with_head_in_use, reason_of_use
 from sbert.apply.classification.head_fitting import TEXT_COLUMN, HeadFitting
 from sbert.apply.classification.head_kinds import (
     AnyHead,
     Quality,
-    compare_heads,
     find_head,
     is_multi_label,
     measure,
     speaking_terms,
 )
 from sbert.apply.classification.job import ClassificationJob, HeadName
-from sbert.apply.classification.measures import HeadMeasures, find_measures, keep_measures, measures_key
+from sbert.apply.classification.measures import (
+    HeadMeasures,
+    find_measures,
+    keep_measures,
+    last_measures,
+    measures_key,
+)
 from sbert.apply.classification.rules import Rule, read_rules
 from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
 from sbert.apply.classification.search_use import SearchUse
@@ -47,8 +53,8 @@ __all__ = ["HeadDecision", "choose_heads", "current_heads"]
 
 log = logging.getLogger(__name__)
 
-MIN_GROUP_ROWS = 20
-"""Groups with fewer held-out rows are shown, but refuse no head."""
+DOMINANT_SHARE = 0.895
+"""Share of one class from which on accuracy says little: nine of ten rows, rounded."""
 
 
 class HeadDecision(BaseModel):
@@ -87,6 +93,7 @@ class HeadDecision(BaseModel):
     num_seen_test: int = Field(
         default=0, description="Held-out rows that are left out, because the encoder learned from them."
     )
+    dominant: str = Field(default="", description="Warning that nearly all labelled rows have one class; else empty.")
     speaking: dict[str, list[str]] = Field(
         default={}, description="Terms that speak most for each class, the strongest first; empty without words."
     )
@@ -108,6 +115,7 @@ class HeadDecision(BaseModel):
             sentences = [f"{' '.join(told)} ({self.reason}.)", left_out]
         else:
             sentences = [f"{fitted}; {self.reason}.", *told, left_out]
+        sentences.append(f"Warning: {self.dominant}." if self.dominant else "")
         return " ".join(filter(None, sentences))
 
     def told_words(self) -> str:
@@ -158,6 +166,14 @@ def choose_heads(
     """
     find_text_column(table, settings.text_column)  # a column that was named and is not kept is refused first
     in_use = current_heads(out_uri)
+    left = sorted(in_use.keys() - set(settings.tasks))
+    if left:
+        log.warning(
+            "%s: %s not asked for any more, so the columns leave the output; name all tasks to keep them: %s",
+            out_uri,
+            f"{counted(len(left), 'task')} {'is' if len(left) == 1 else 'are'}",
+            ", ".join(repr(task) if task else "the one of the label column alone" for task in left),
+        )
     vectors = _Vectors(table)
     return tuple(_choose(vectors, labels_uri, out_uri, settings, task, in_use.get(task)) for task in settings.tasks)
 
@@ -180,11 +196,14 @@ def _choose(
     labels = fitting.judging_labels
     key = measures_key(new, table, labels.test, settings.group_columns)
     measures = find_measures(out_uri, task, key) if old is None else None
-    better, objection = new, None
+    better, objection, gain = new, None, ""
+    is_first = in_use is None or in_use.fingerprint == fingerprint
+    before = None if is_first else last_measures(out_uri, task)
     if measures is None:
         test_ND = vectors.of(labels.test["text"])
         quality = _measure(new, test_ND, labels, settings)
-        objection = _objection(new, old, table, test_ND, labels, quality, settings)
+        comparison = compare_with_head_in_use(new, old, table, test_ND, labels.test, quality, settings)
+        objection, gain = comparison.objection, comparison.gain
         if objection is None:
             measures = HeadMeasures(quality=quality, rules=_effect(new, fitting, test_ND, labels))
             keep_measures(out_uri, task, key, measures)
@@ -197,7 +216,7 @@ def _choose(
         fingerprint=better.record.fingerprint,
         is_new=in_use is None or better.record.fingerprint != in_use.fingerprint,
         refused=None if objection is None else new.record.fingerprint,
-        reason=objection or _reason(in_use, old, new, table),
+        reason=objection or reason_of_use(in_use, old, new, table, gain, quality=measures.quality, before=before),
         num_labels=fitting.learned.height,
         labels=fitting.labels.account(),
         is_multi_label=is_multi_label(better),
@@ -212,6 +231,7 @@ def _choose(
         learned=better.record.learned or fitting.unused_record,
         search=better.record.search,
         num_seen_test=fitting.labels.test.height - labels.test.height,
+        dominant=_dominant(fitting.labels, task),
         speaking=speaking_terms(better),
         rules=measures.rules,
     )
@@ -286,47 +306,17 @@ def _measure(head: AnyHead, test_ND: Float32, labels: LabelSet, settings: Classi
     return measure(head, test_ND, test, {name: test[name].to_list() for name in settings.group_columns})
 
 
-def _objection(
-    new: AnyHead,
-    old: AnyHead | None,
-    table: Table,
-    test_ND: Float32,
-    labels: LabelSet,
-    quality: Quality | None,
-    settings: ClassificationSettings,
-) -> str | None:
-    """Return why the head that is in use stays; None when the new one replaces it."""
-    if old is None or old.record.encoder_fingerprint != table.encoder.fingerprint or quality is None:
-        return None
-    if settings.max_group_gap is not None:
-        for group in quality.groups:
-            if group.num_rows >= MIN_GROUP_ROWS and group.gap.low > settings.max_group_gap:
-                return (
-                    f"the error of {group.column} = {group.value!r} is higher than that of the other rows by "
-                    f"{group.gap.value:.3f} [{group.gap.low:.3f}, {group.gap.high:.3f}], surely above max_group_gap "
-                    f"{settings.max_group_gap:g}"
-                )
-    after, before, gain = compare_heads(new, old, test_ND, labels.test)
-    if gain.value >= -settings.tolerance:
-        return None
-    return (
-        f"macro-F1 drops by {-gain.value:.4f} ({before:.4f} → {after:.4f}, interval of the gain "
-        f"[{gain.low:+.4f}, {gain.high:+.4f}]) on {labels.test.height:,} held-out rows, more than the tolerance of "
-        f"{settings.tolerance:g}"
+def _dominant(labels: LabelSet, task: str) -> str:
+    """Return a warning where nearly all labelled rows, held-out ones included, have one class; log it, too."""
+    if labels.is_multi_label:
+        return ""
+    counts = pl.concat([labels.train["label"], labels.dev["label"], labels.test["label"]]).value_counts(sort=True)
+    name, count = counts.row(0)
+    share = count / counts["count"].sum()
+    if share < DOMINANT_SHARE:
+        return ""
+    warning = (
+        f"{100 * share:.0f} % of the labelled rows have the class {name!r}: judge the head by macro-F1, not by accuracy"
     )
-
-
-def _reason(in_use: HeadName | None, old: AnyHead | None, new: AnyHead, table: Table) -> str:
-    """Return why the head of the present labels is used."""
-    if in_use is None:
-        return "the first head"
-    if in_use.fingerprint == new.record.fingerprint:
-        return "labels, encoder and settings did not change"
-    if in_use.is_multi_label != is_multi_label(new):
-        several = "can have several classes" if is_multi_label(new) else "has one class"
-        return f"a row {several} now, which the head before cannot give"
-    if old is None:
-        return "the head before is no longer there, or the table no longer keeps the texts that it reads"
-    if old.record.encoder_fingerprint != table.encoder.fingerprint:
-        return "the table has another encoder, whose vectors the head before cannot classify"
-    return "not worse than the head before on held-out rows"
+    log.warning("%s: %s", task or "labels", warning)
+    return warning

@@ -18,7 +18,7 @@ from sbert.errors import MissingError
 from sbert.storage.files import join, read_bytes, write_bytes
 from sbert.table.delta import Table
 
-__all__ = ["HeadMeasures", "find_measures", "keep_measures", "measures_key"]
+__all__ = ["HeadMeasures", "find_measures", "keep_measures", "last_measures", "measures_key"]
 
 CODE_VERSION = 1
 """Raise it when the same head measures otherwise on the same rows."""
@@ -49,11 +49,21 @@ def measures_key(head: AnyHead, table: Table, test: pl.DataFrame, group_columns:
 
 def find_measures(out_uri: str, task: str, key: str) -> HeadMeasures | None:
     """Return the measures that an earlier run kept; None where there are none of this key, or they cannot be read."""
+    kept = _kept(out_uri, task)
+    return kept.measures if kept is not None and kept.key == key else None
+
+
+def last_measures(out_uri: str, task: str) -> HeadMeasures | None:
+    """Return the measures that an earlier run kept, whatever head and rows they are of; None where there are none."""
+    kept = _kept(out_uri, task)
+    return None if kept is None else kept.measures
+
+
+def _kept(out_uri: str, task: str) -> _Kept | None:
     try:
-        kept = _Kept.model_validate_json(read_bytes(_uri(out_uri, task)))
+        return _Kept.model_validate_json(read_bytes(_uri(out_uri, task)))
     except (MissingError, ValidationError):
         return None
-    return kept.measures if kept.key == key else None
 
 
 def keep_measures(out_uri: str, task: str, key: str, measures: HeadMeasures) -> None:

@@ -1,7 +1,6 @@
 """A head is chosen and calibrated on rows that were predicted unseen, and is the same when it comes back from storage."""
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -108,13 +107,6 @@ def test_whatever_decides_a_head_changes_its_name() -> None:
 def test_labels_that_cannot_be_learned_are_named(labels: list[str], message: str) -> None:
     with pytest.raises(TooFewLabelsError, match=message):
         fitted(blobs(20)[0], labels)
-
-
-def test_one_class_of_nine_rows_in_ten_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    vectors, _ = blobs(60)
-    with caplog.at_level(logging.WARNING):
-        fitted(vectors, ["a"] * 56 + ["b"] * 4, kinds=("linear",), strengths=(1.0,), num_folds=2)
-    assert "93 % of the rows have the class 'a': judge the head by macro-F1" in caplog.text
 
 
 def test_quality_counts_errors_by_class_and_group_with_intervals() -> None:

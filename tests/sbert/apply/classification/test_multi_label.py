@@ -134,7 +134,7 @@ def test_a_head_that_is_worse_is_refused(places: tuple[str, str, str], tmp_path:
     write(tmp_path / "labels/mistaken.jsonl", label_rows(range(481, 900, 2)))
     accepted = run(places).tasks[0].head
     assert accepted.is_new
-    assert accepted.reason == "not worse than the head before on held-out rows"
+    assert accepted.reason.startswith("macro-F1 ")
 
 
 def test_lists_and_single_classes_stand_side_by_side(places: tuple[str, str, str]) -> None:

@@ -249,7 +249,7 @@ def test_a_head_of_an_earlier_release_stays_until_labels_or_settings_change(
     changed = run(places, SETTINGS.model_copy(update={"head": QUICK.model_copy(update={"seed": 1})}))
     assert changed.tasks[0].head.is_new
     assert changed.tasks[0].head.words_column == "kind"
-    assert changed.tasks[0].head.reason == "not worse than the head before on held-out rows"
+    assert "held-out rows" in changed.tasks[0].head.reason
 
 
 def test_a_head_whose_texts_the_table_no_longer_keeps_is_replaced(places: tuple[str, str, str]) -> None:
