@@ -49,7 +49,8 @@ class Rule(BaseModel):
         try:
             pl.Series([""]).str.contains(self.expression)
         except pl.exceptions.ComputeError as error:
-            raise ValueError(f"the pattern is no regular expression: {error}") from error
+            problem = str(error).partition("error: ")[2].rpartition("error: ")[2].partition("\n")[0]
+            raise ValueError(f"the pattern {self.pattern!r} is no regular expression: {problem or error}") from error
         return self
 
     @property
@@ -107,10 +108,21 @@ def _parsed(line: bytes, where: str) -> Rule:
     except json.JSONDecodeError as error:
         raise LabelError(f"{where}: this is not JSON: {error}") from error
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}".removeprefix(": ") for item in error.errors()
-        )
-        raise LabelError(f"{where}: {told}") from error
+        raise LabelError(f"{where}: {'; '.join(map(_told, error.errors(include_url=False)))}") from error
+
+
+def _told(mistake: Any) -> str:
+    """Return a mistake in a rule; that of a field with its name and value."""
+    message = str(mistake["msg"]).removeprefix("Value error, ")
+    if not mistake["loc"]:
+        return message
+    name, value = ".".join(map(str, mistake["loc"])), mistake["input"]
+    if mistake["type"] == "missing":
+        return f"a rule needs the field {name}"
+    if mistake["type"] == "extra_forbidden":
+        fields = ", ".join(field.alias or key for key, field in Rule.model_fields.items())
+        return f"a rule has no field {name}, its fields are: {fields}"
+    return f"{name} is {value!r}: {message[:1].lower()}{message[1:]}"
 
 
 def rules_hash(rules: Sequence[Rule], column: str, max_weak_rows: int) -> str:
