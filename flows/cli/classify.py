@@ -77,6 +77,13 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _told_answers(answered: int, num_rows: int) -> str:
+    if not num_rows:
+        return "the table has no rows"
+    abstains = "" if answered == num_rows else ", the head abstains on " + ("all" if not answered else "the others")
+    return f"{answered:,} of {counted(num_rows, 'row')} answered{abstains}"
+
+
 def _show(report: dict[str, Any]) -> None:
     from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
     from sbert.apply.classification.search_use import SearchUse
@@ -118,10 +125,7 @@ def _show(report: dict[str, Any]) -> None:
                 f"changed the class of {counted(now['num_by_rules'], 'row')}{told}",
                 markup=False,
             )
-        out.print(
-            f"  {name}{answered:,} of {counted(now['num_rows'], 'row')} answered, the head abstains on the others",
-            markup=False,
-        )
+        out.print(f"  {name}{_told_answers(answered, now['num_rows'])}", markup=False)
     for silence in report["silent"]:
         out.print(f"  {silence}", style="yellow", markup=False)
     out.print(f"  report: {report['report_uri']}", markup=False)

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.classify import classify_table
+from flows.cli.classify import _told_answers
 from flows.cli.commands import app
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.encoder.sentence_encoder import SentenceEncoder
@@ -46,7 +47,7 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, places
     again = CliRunner().invoke(app, arguments)
     assert "labels, encoder and settings did not change" in again.stdout
     assert "0 shards built" in again.stdout
-    assert "rows answered, the head abstains on the others" in again.stdout
+    assert "0 of 30 rows answered, the head abstains on all" in again.stdout
 
 
 def test_the_command_says_what_becomes_of_the_encoders_own_classifier(tmp_path: Path) -> None:
@@ -171,3 +172,16 @@ def test_the_flow_searches_settings_of_a_head(tmp_path: Path, places: tuple[str,
     assert classify_table(*places, str(tmp_path / "out"), settings, search=2).output.num_rows_built == 0
     shown = classify_table.parameters.model_dump()["properties"]["search"]
     assert (shown["minimum"], shown["maximum"], shown["default"]) == (0, 1_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("answered", "num_rows", "told"),
+    [
+        (0, 0, "the table has no rows"),
+        (0, 2, "0 of 2 rows answered, the head abstains on all"),
+        (1, 2, "1 of 2 rows answered, the head abstains on the others"),
+        (2, 2, "2 of 2 rows answered"),
+    ],
+)
+def test_the_answered_rows_are_told(answered: int, num_rows: int, told: str) -> None:
+    assert _told_answers(answered, num_rows) == told
