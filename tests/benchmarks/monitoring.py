@@ -1,6 +1,7 @@
 """Measure the alerts of opinion monitoring: planted surges found, false alerts on shuffled times, windows of labelled counts.
 
     python -m tests.benchmarks.monitoring /path/to/data            # airline_tweets
+    python -m tests.benchmarks.monitoring /path/to/data --switch   # airline_tweets, alerts that a switch of the head causes
     python -m tests.benchmarks.monitoring /path/to/data --counts   # nab_tweets; needs `pip install ruptures`
     python -m tests.benchmarks.monitoring /path/to/data --search   # nab_tweets, more settings, every half of the series
 
@@ -31,11 +32,18 @@ from sbert.apply.times import moments_of
 from tests.benchmarks.classification import SENTIMENTS, encoded
 from tests.benchmarks.harness import print_table
 from tests.benchmarks.monitoring_counts import labelled_counts, measure_counts, search_counts
+from tests.benchmarks.monitoring_switch import AFTER, measure_switches
 
 SURGE = dt.timedelta(hours=6)
 WARM_UP = dt.timedelta(hours=48)
 """Surges begin later: before, there is nothing to compare with."""
 MONTH = dt.timedelta(days=30)
+SECOND_HEADS = {
+    "other folds (seed 1)": (1, 10.0),
+    "weaker (C 0.1)": (0, 0.1),
+    "other folds and much weaker (C 0.01)": (1, 0.01),
+}
+"""Seed of the folds and strength of the heads that follow the first one, which has seed 0 and C 10."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Surge:
         return self.begin + SURGE
 
 
-def named_tweets(data: Path, cache: Path, seed: int = 0) -> pl.DataFrame:
+def named_tweets(data: Path, cache: Path, seed: int = 0, strength: float = 10.0) -> pl.DataFrame:
     """Return airline, moment, true class and out-of-fold class of each tweet, in the order of time."""
     tweets = pl.read_csv(data / "airline_tweets/Tweets.csv", infer_schema_length=0, encoding="utf8-lossy")
     tweets = tweets.filter(pl.col("airline_sentiment").is_in(SENTIMENTS) & pl.col("text").is_not_null())
@@ -61,7 +69,7 @@ def named_tweets(data: Path, cache: Path, seed: int = 0) -> pl.DataFrame:
     vectors_ND = encoded("airline", tweets["text"].to_list(), cache)
     truth = tweets["airline_sentiment"].to_numpy()
     named = cross_val_predict(
-        LogisticRegression(C=10, max_iter=300),
+        LogisticRegression(C=strength, max_iter=300),
         centred(vectors_ND, vectors_ND.mean(axis=0)),
         truth,
         cv=StratifiedKFold(5, shuffle=True, random_state=seed),
@@ -98,9 +106,12 @@ def planted(tweets: pl.DataFrame, seed: int) -> tuple[Surge, pl.DataFrame]:
     wanted = min(int(inside.sum()), 2 * int((inside & negative).sum()))
     others = np.flatnonzero(inside & ~negative)
     replaced = random.choice(others, min(len(others), wanted - int((inside & negative).sum())), replace=False)
-    label = own["label"].to_numpy().copy()
-    label[replaced] = own["label"].to_numpy()[random.choice(np.flatnonzero(negative), len(replaced))]
-    return Surge(airline, begin, int(inside.sum())), own.with_columns(label=pl.Series(list(label)))
+    taken = random.choice(np.flatnonzero(negative), len(replaced))
+    for column in [column for column in ("label", AFTER) if column in own.columns]:
+        label = own[column].to_numpy().copy()
+        label[replaced] = own[column].to_numpy()[taken]
+        own = own.with_columns(pl.Series(column, list(label)))
+    return Surge(airline, begin, int(inside.sum())), own
 
 
 def is_found(surge: Surge, alerts: Iterable[Alert], before: set[str], settings: MonitoringSettings) -> bool:
@@ -177,6 +188,28 @@ def measure_shuffles(tweets: pl.DataFrame, seeds: Sequence[int], settings: Monit
     return counts
 
 
+def switch_rows(data: Path, cache: Path, seeds: Sequence[int], settings: MonitoringSettings) -> list[list[str]]:
+    """Return a row of figures for each second head: planted surges, and a switch after each bucket."""
+    tweets = named_tweets(data, cache)
+    rows = []
+    for name, (seed, strength) in SECOND_HEADS.items():
+        both = tweets.with_columns(named_tweets(data, cache, seed, strength)["label"].alias(AFTER))
+        series = [(surge.airline, own) for surge, own in (planted(both, seed) for seed in seeds)]
+        counts = measure_switches(series, settings, WARM_UP, alerts_of)
+        changed = (both["label"] != both[AFTER]).mean()
+        rows.append(
+            [
+                name,
+                f"{changed:.1%}",
+                f"{counts.num_switches:,} in {counts.num_series}",
+                str(counts.told),
+                f"{counts.seen_differently:,}, {counts.only_second:,}",
+                f"{counts.told_without}, {counts.told_next}, {counts.of_both}, {counts.repeated}",
+            ]
+        )
+    return rows
+
+
 def main() -> None:
     """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -184,6 +217,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("/tmp/sbert-classification"))
     parser.add_argument("--counts", action="store_true", help="the labelled counts")
     parser.add_argument("--search", action="store_true", help="the labelled counts with more settings")
+    parser.add_argument("--switch", action="store_true", help="alerts that a switch of the head causes")
     parser.add_argument("--half", choices=["tune", "test"], default="test")
     parser.add_argument("--num", type=int, default=100)
     parser.add_argument(
@@ -205,9 +239,21 @@ def main() -> None:
     if not arguments.counts:
         settings = MonitoringSettings.model_validate({"time_column": "at", **json.loads(arguments.settings)})
         arguments.cache.mkdir(parents=True, exist_ok=True)
-        tweets = named_tweets(arguments.data, arguments.cache)
         first = 0 if arguments.half == "tune" else 1_000
         seeds = range(first, first + arguments.num)
+        if arguments.switch:
+            columns = [
+                "second head",
+                "tweets named differently",
+                "switches",
+                "new alerts told, same rows",
+                "past alerts of one head alone, of the second alone",
+                "next bucket: told by the first head, by the second, by both, not told again",
+            ]
+            rows = switch_rows(arguments.data, arguments.cache, seeds, settings)
+            print_table("airline_tweets, a switch of the head after each bucket", columns, rows)
+            return
+        tweets = named_tweets(arguments.data, arguments.cache)
         surges = measure_surges(tweets, seeds, settings)
         shuffles = measure_shuffles(tweets, seeds, settings)
         days = (tweets["moment"][-1] - tweets["moment"][0]) / MONTH

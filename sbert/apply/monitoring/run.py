@@ -79,7 +79,13 @@ def monitor(
         version = publish_cells(out_uri, histories, monitored, settings, run_id)
         is_new_model = before is not None and before.model != monitored.model
         is_told_anew = is_new_model or (before is not None and before.settings != asked)
-        told_now = news(alerts, before, settings.first_alert, is_told_anew=is_told_anew)
+        told_now = news(
+            alerts,
+            before,
+            settings.first_alert,
+            is_told_anew=is_told_anew,
+            closes_after=dt.timedelta(seconds=settings.close_after * settings.bucket_seconds),
+        )
         topics = {history.topic for history in histories}
         reason = WithdrawalReason.SETTINGS if is_told_anew else WithdrawalReason.ROWS
         withdrawn, num_with_topic = ([], 0) if is_new_model else withdrawn_alerts(alerts, before, topics, reason)
@@ -117,6 +123,7 @@ def monitor(
             settings=asked,
             last_bucket=report.last_bucket,
             sentences={item.key: item.sentence for item in alerts},
+            open_keys=[item.key for item in alerts if item.closed is None],
             topics=told_now.topics,
             waiting=[alert.key for alert in told_now.waiting],
             decisions=before.decisions if before else {},

@@ -43,6 +43,8 @@ class Told(BaseModel):
     last_bucket: dt.datetime | None
     sentences: dict[str, str]
     """Every alert of the history by its key."""
+    open_keys: list[str] = Field(default=[])
+    """Keys of the alerts that were open; empty in a file of an earlier version."""
     topics: list[str] | None = None
     """Topics of which people were told an alert; None in a file of an earlier version: all topics with an alert."""
     waiting: list[str] = Field(default=[])
@@ -101,14 +103,29 @@ def write_told(out_uri: str, told: Told) -> None:
     write_bytes(join(out_uri, "_reports", ALERTS_NAME), told.model_dump_json(indent=1).encode())
 
 
-def news(alerts: list[AlertReport], before: Told | None, first_alert: FirstAlert, *, is_told_anew: bool) -> News:
+def news(
+    alerts: list[AlertReport],
+    before: Told | None,
+    first_alert: FirstAlert,
+    *,
+    is_told_anew: bool,
+    closes_after: dt.timedelta,
+) -> News:
     """Return the alerts to tell people about, and the alerts that wait for a person.
 
     The first run tells people the alerts that are open now. A run with another model or other settings tells only the alerts
-    of events after the previous run, because earlier differences come from the model or the settings. An alert that waited
-    for a person and is still there goes on waiting; when people are no longer asked, it is told.
+    of events after the previous run, because earlier differences come from the model or the settings. An event of which an
+    alert was open then is not told again because the new model sees it begin later. An alert that waited for a person and is
+    still there goes on waiting; when people are no longer asked, it is told.
+
+    Args:
+        alerts: the alerts of this run.
+        before: the record of the run before; None for the first run.
+        first_alert: whether a person decides on the first alert of a topic.
+        is_told_anew: whether model or settings are other ones than in the run before.
+        closes_after: time after which an open alert closes at the earliest.
     """
-    fresh = _fresh(alerts, before, is_told_anew=is_told_anew)
+    fresh = _fresh(alerts, before, closes_after) if is_told_anew else _unknown(alerts, before)
     waited = set(before.waiting) if before else set()
     fresh = [alert for alert in alerts if alert in fresh or alert.key in waited]
     topics = before.known_topics if before else set()
@@ -117,13 +134,24 @@ def news(alerts: list[AlertReport], before: Told | None, first_alert: FirstAlert
     return News(told, waiting, sorted(topics | {alert.topic for alert in told}))
 
 
-def _fresh(alerts: list[AlertReport], before: Told | None, *, is_told_anew: bool) -> list[AlertReport]:
+def _unknown(alerts: list[AlertReport], before: Told | None) -> list[AlertReport]:
     if before is None:
         return [alert for alert in alerts if alert.closed is None]
-    fresh = [alert for alert in alerts if alert.key not in before.sentences]
-    if not is_told_anew:
-        return fresh
-    return [alert for alert in fresh if before.last_bucket is None or alert.opened > before.last_bucket]
+    return [alert for alert in alerts if alert.key not in before.sentences]
+
+
+def _fresh(alerts: list[AlertReport], before: Told | None, closes_after: dt.timedelta) -> list[AlertReport]:
+    """Return the unknown alerts of events after the previous run."""
+    unknown = _unknown(alerts, before)
+    if before is None or before.last_bucket is None:
+        return unknown
+    last = before.last_bucket
+    were_open = {_topic_and_series(key) for key in before.open_keys}
+    return [
+        alert
+        for alert in unknown
+        if alert.opened > (last + closes_after if _topic_and_series(alert.key) in were_open else last)
+    ]
 
 
 def decide_alerts(
@@ -199,6 +227,10 @@ def found_alerts(alerts: list[AlertReport], before: Told | None) -> list[str]:
         for alert in alerts
         if alert.key not in before.sentences and before.last_bucket is not None and alert.opened <= before.last_bucket
     ]
+
+
+def _topic_and_series(key: str) -> str:
+    return key.rsplit("|", 1)[0]
 
 
 def _topic(key: str) -> str:

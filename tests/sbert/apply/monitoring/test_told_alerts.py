@@ -25,7 +25,7 @@ def alert(topic: str, day: int, *, is_open: bool = True) -> AlertReport:
 
 def run(out: Path, alerts: list[AlertReport], first_alert: FirstAlert = FirstAlert.ASK) -> News:
     told_before = read_told(str(out))
-    outcome = news(alerts, told_before, first_alert, is_told_anew=False)
+    outcome = news(alerts, told_before, first_alert, is_told_anew=False, closes_after=dt.timedelta(days=2))
     write_told(
         str(out),
         Told(
@@ -84,6 +84,20 @@ def test_without_asking_all_are_told_also_those_that_waited(tmp_path: Path) -> N
     assert outcome.told == [shoes]
     assert outcome.waiting == []
     assert outcome.topics == ["shoes"]
+
+
+def test_another_model_that_sees_an_open_event_begin_later_does_not_tell_it_again() -> None:
+    was_open, later, next_one, other = alert("shoes", 0), alert("shoes", 1), alert("shoes", 3), alert("hats", 1)
+    before = Told(model="m", last_bucket=FIRST, sentences={was_open.key: "told"}, open_keys=[was_open.key])
+
+    def told(before: Told, *, is_told_anew: bool) -> list[AlertReport]:
+        alerts, closes_after = [later, next_one, other], dt.timedelta(days=2)
+        return news(alerts, before, FirstAlert.AUTOMATIC, is_told_anew=is_told_anew, closes_after=closes_after).told
+
+    assert told(before, is_told_anew=True) == [next_one, other]
+    assert told(before, is_told_anew=False) == [later, next_one, other]
+    closed = before.model_copy(update={"open_keys": []})
+    assert told(closed, is_told_anew=True) == [later, next_one, other]
 
 
 def test_topics_of_an_earlier_record_are_known(tmp_path: Path) -> None:
