@@ -86,6 +86,7 @@ def _told_answers(answered: int, num_rows: int) -> str:
 
 def _show(report: dict[str, Any]) -> None:
     from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
+    from sbert.apply.classification.labelled_texts import LabelsInTable
     from sbert.apply.classification.search_use import SearchUse
 
     show_derived(report["output"])
@@ -94,6 +95,8 @@ def _show(report: dict[str, Any]) -> None:
         name = f"{head['task']}: " if head["task"] else ""
         answered = now["num_rows"] - now["num_abstained"]
         out.print(f"  {name}{head['reason']}", markup=False)
+        if head["in_table"] is not None:
+            out.print(f"  {name}{LabelsInTable.model_validate(head['in_table']).told()}", markup=False)
         quality = head["quality"]
         if quality is not None:
             values = ", ".join(
@@ -126,6 +129,7 @@ def _show(report: dict[str, Any]) -> None:
                 markup=False,
             )
         out.print(f"  {name}{_told_answers(answered, now['num_rows'])}", markup=False)
-    for silence in report["silent"]:
-        out.print(f"  {silence}", style="yellow", markup=False)
+    warnings = dict.fromkeys(task["head"]["warning"] for task in report["tasks"] if task["head"]["warning"])
+    for told in [*warnings, *report["silent"]]:
+        out.print(f"  {told}", style="yellow", markup=False)
     out.print(f"  report: {report['report_uri']}", markup=False)

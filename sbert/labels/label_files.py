@@ -17,20 +17,25 @@ from sbert.source.formats.base import missing_column, there_are
 from sbert.source.objects import SourceObject
 from sbert.source.values import as_text
 
-__all__ = ["as_texts", "kept_columns", "read_labels"]
+__all__ = ["as_texts", "columns_of_labels", "kept_columns", "read_labels", "with_kept"]
 
 LISTS_ALIAS = "labels"
 """Another name of the column ``label`` where it may hold lists."""
 
 
 def read_labels(
-    objects: Sequence[SourceObject], settings: LabelSettings, class_lists: ClassLists | None = None
+    objects: Sequence[SourceObject],
+    settings: LabelSettings,
+    class_lists: ClassLists | None = None,
+    *,
+    columns_if_there: Sequence[str] = (),
 ) -> tuple[LabelKind, pl.DataFrame, list[LabelObject]]:
     """Read label objects whole; return their kind, their rows, and one record of each object for later runs.
 
     The frame has the columns of the kind, those to keep (null where an object does not have one), ``split`` (null where
-    the source does not say) and ``object``. With `class_lists` the column ``label`` holds lists where the source does, or
-    where `ClassLists.join_rows` says that a text can have several classes.
+    the source does not say) and ``object``. Columns of `columns_if_there` are kept too, unless no object has them. With
+    `class_lists` the column ``label`` holds lists where the source does, or where `ClassLists.join_rows` says that a text
+    can have several classes.
 
     Raises:
         ColumnError: when a column is not there, with those that are.
@@ -38,6 +43,7 @@ def read_labels(
         LabelError: when there is no row, objects are of different kinds, or a column holds no texts.
     """
     kind = settings.kind
+    asked, settings = settings, with_kept(settings, columns_if_there)
     frames: list[pl.DataFrame] = []
     read: list[LabelObject] = []
     columns: dict[str, None] = {}
@@ -67,16 +73,18 @@ def read_labels(
             f"{objects[0].uri}{others}: there are no labels in {'them' if others else 'it'}: add rows, for example with the "
             "columns text and label"
         )
-    missing = [name for name in kept_columns(kind, settings) if name not in columns]
+    missing = [name for name in kept_columns(kind, asked) if name not in columns]
     if missing:
         raise ColumnError(
             f"{objects[0].uri}: no column {missing[0]!r} to keep (keep_columns, slice_columns) in any of {len(objects)} "
             f"objects, {there_are(list(columns), missing[0])}"
         )
-    kept_names = kept_columns(kind, settings)
+    kept_names = [name for name in kept_columns(kind, settings) if name in columns]
     if class_lists is not None:
         frames = _alike(frames)
-    rows = pl.concat(frames, how="vertical")
+    rows = pl.concat(frames, how="vertical").drop(
+        [name for name in kept_columns(kind, settings) if name not in columns]
+    )
     values = [name for name in COLUMNS[kind] if name == "label"] + kept_names
     is_nli = kind is LabelKind.NLI  # its labels may be the numbers 0, 1, 2
 
@@ -87,6 +95,22 @@ def read_labels(
         map_classes(rows[name], spelled) if rows.schema[name] == LISTS else spelled(rows[name]) for name in values
     ]
     return kind, rows.with_columns(columns_spelled), read
+
+
+def columns_of_labels(
+    objects: Sequence[SourceObject], settings: LabelSettings, class_lists: ClassLists | None = None
+) -> list[str]:
+    """Return the names of the columns of label objects, as their source has them; the objects are read whole.
+
+    Raises:
+        BrokenObjectError, ColumnError, LabelError: as `read_labels`.
+    """
+    return list(dict.fromkeys(name for item in objects for name in _read(item, settings, class_lists).columns))
+
+
+def with_kept(settings: LabelSettings, names: Sequence[str]) -> LabelSettings:
+    """Return settings that keep further columns."""
+    return settings.model_copy(update={"keep_columns": tuple(dict.fromkeys([*settings.keep_columns, *names]))})
 
 
 def _read(item: SourceObject, settings: LabelSettings, class_lists: ClassLists | None) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -11,7 +11,7 @@ from sbert.errors import LabelError, SettingsError
 from sbert.labels.checks import check_enough, clean_rows, drop_repeated, join_rows
 from sbert.labels.class_lists import LISTS, ClassLists, lists_of_texts, texts_of_lists
 from sbert.labels.given_splits import normalize_splits
-from sbert.labels.label_files import as_texts, kept_columns, read_labels
+from sbert.labels.label_files import as_texts, columns_of_labels, kept_columns, read_labels, with_kept
 from sbert.labels.label_kinds import COLUMNS, LabelKind
 from sbert.labels.label_set import LabelObject, LabelSet
 from sbert.labels.settings import LabelSettings
@@ -20,7 +20,14 @@ from sbert.rows.cleaning import hash_texts
 from sbert.source.listing import list_objects
 from sbert.source.objects import SourceObject
 
-__all__ = ["list_label_objects", "load_labels", "load_labels_and_rows", "make_label_set", "new_label_objects"]
+__all__ = [
+    "label_columns",
+    "list_label_objects",
+    "load_labels",
+    "load_labels_and_rows",
+    "make_label_set",
+    "new_label_objects",
+]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +55,7 @@ def load_labels(
     *,
     to_train: bool = True,
     class_lists: ClassLists | None = None,
+    columns_if_there: Sequence[str] = (),
 ) -> LabelSet:
     """Read, check and split the labels under a file, folder or glob.
 
@@ -56,13 +64,16 @@ def load_labels(
         settings: how the labels are read and split.
         to_train: check that there are enough train rows. Labels that are only measured on need none.
         class_lists: accept classes as lists (`LabelSet.is_multi_label`); None to refuse lists.
+        columns_if_there: columns that rows keep beside `LabelSettings.keep_columns` where the labels have them.
 
     Raises:
         MissingError, EmptySourceError, StorageError: when there is nothing, or storage refuses.
         ColumnError, BrokenObjectError: when an object cannot be read as labels.
         LabelError: when labels are wrong. `LeakageError` and `TooFewLabelsError` are two kinds of it.
     """
-    return load_labels_and_rows(uri, settings, to_train=to_train, class_lists=class_lists)[0]
+    return load_labels_and_rows(
+        uri, settings, to_train=to_train, class_lists=class_lists, columns_if_there=columns_if_there
+    )[0]
 
 
 def load_labels_and_rows(
@@ -71,6 +82,7 @@ def load_labels_and_rows(
     *,
     to_train: bool = True,
     class_lists: ClassLists | None = None,
+    columns_if_there: Sequence[str] = (),
 ) -> tuple[LabelSet, pl.DataFrame]:
     """Load labels, and return also all rows as they were read, including the rows that are left out.
 
@@ -78,13 +90,25 @@ def load_labels_and_rows(
         MissingError, EmptySourceError, StorageError, ColumnError, BrokenObjectError, LabelError: as `load_labels`.
     """
     settings = settings or LabelSettings()
-    kind, rows, objects = read_labels(list_label_objects(uri), settings, class_lists)
+    kind, rows, objects = read_labels(list_label_objects(uri), settings, class_lists, columns_if_there=columns_if_there)
+    settings = with_kept(settings, [name for name in columns_if_there if name in rows.columns])
     joins = class_lists is not None and class_lists.join_rows
     try:
         labels = make_label_set(rows, kind, settings, objects=tuple(objects), to_train=to_train, joins_rows=joins)
     except LabelError as error:
         raise type(error)(f"{uri}: {error}") from error
     return labels, rows
+
+
+def label_columns(
+    uri: str, settings: LabelSettings | None = None, *, class_lists: ClassLists | None = None
+) -> list[str]:
+    """Return the names of the columns of the labels under a file, folder or glob, for messages: the labels are read whole.
+
+    Raises:
+        MissingError, EmptySourceError, StorageError, ColumnError, BrokenObjectError, LabelError: as `load_labels`.
+    """
+    return columns_of_labels(list_label_objects(uri), settings or LabelSettings(), class_lists)
 
 
 def make_label_set(

@@ -6,12 +6,15 @@ those of the version that it was fitted on. A new head each night would classify
 """
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
+from sbert.apply.classification.groups import no_group_column, table_group_columns
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.head_comparison import compare_with_head_in_use, reason_of_use
 from sbert.apply.classification.head_fitting import TEXT_COLUMN, HeadFitting
@@ -24,6 +27,7 @@ from sbert.apply.classification.head_kinds import (
     speaking_terms,
 )
 from sbert.apply.classification.job import ClassificationJob, HeadName
+from sbert.apply.classification.labelled_texts import LabelledTexts, LabelsInTable
 from sbert.apply.classification.measures import (
     HeadMeasures,
     find_measures,
@@ -45,7 +49,7 @@ from sbert.index.words.settings import find_text_column
 from sbert.labels.class_lists import ClassLists
 from sbert.labels.label_kinds import LabelKind
 from sbert.labels.label_set import LabelSet
-from sbert.labels.load import load_labels
+from sbert.labels.load import label_columns, load_labels
 from sbert.labels.settings import LabelSettings
 from sbert.table.delta import Table
 
@@ -69,6 +73,10 @@ class HeadDecision(BaseModel):
     reason: str
     num_labels: int = Field(description="Labelled rows that the new head was fitted on.")
     labels: str = Field(description="Number of labelled rows that were read, used and left out, in words.")
+    in_table: LabelsInTable | None = Field(
+        default=None, description="How many labelled texts are in the table; None in records of earlier releases."
+    )
+    warning: str = Field(default="", description="Says that no labelled text is in the table; empty otherwise.")
     is_multi_label: bool = Field(default=False, description="Whether a row can have several classes.")
     quality: Quality | None = Field(description="The head on held-out rows; None without such rows.")
     kind: str
@@ -160,7 +168,8 @@ def choose_heads(
 
     Raises:
         LabelError: the labels cannot be read or learned from.
-        ColumnError: the labels lack a column, or the table does not keep the text column that the settings name.
+        ColumnError: the labels lack a column, the table does not keep the text column that the settings name, or neither
+            has a group column.
         ModelError: a labelled text is not in the table, and its encoder cannot be loaded.
         SettingsError: a search is asked for, and Optuna is not installed.
     """
@@ -174,12 +183,18 @@ def choose_heads(
             f"{counted(len(left), 'task')} {'is' if len(left) == 1 else 'are'}",
             ", ".join(repr(task) if task else "the one of the label column alone" for task in left),
         )
-    vectors = _Vectors(table)
-    return tuple(_choose(vectors, labels_uri, out_uri, settings, task, in_use.get(task)) for task in settings.tasks)
+    vectors, texts = _Vectors(table), LabelledTexts(table, table_group_columns(table, settings.group_columns))
+    decisions = tuple(
+        _choose(vectors, texts, labels_uri, out_uri, settings, task, in_use.get(task)) for task in settings.tasks
+    )
+    for warning in dict.fromkeys(decision.warning for decision in decisions if decision.warning):
+        log.warning("%s", warning)
+    return decisions
 
 
 def _choose(
     vectors: "_Vectors",
+    texts: LabelledTexts,
     labels_uri: str,
     out_uri: str,
     settings: ClassificationSettings,
@@ -187,30 +202,38 @@ def _choose(
     in_use: HeadName | None,
 ) -> HeadDecision:
     table = vectors.table
-    labels = load_labels(labels_uri, _label_settings(settings, task), class_lists=_class_lists(settings, task))
+    labels, of_table = _load(table, labels_uri, settings, task)
     rules = _rules(table, labels, settings, task)
     fitting = HeadFitting(table, vectors, labels, out_uri, settings, task).with_encoder_files(rules)
     new = fitting.head(rules)
     fingerprint = new.record.fingerprint
     old = None if in_use is None or in_use.fingerprint == fingerprint else _old(out_uri, in_use, new, table)
+    in_table = texts.in_table(labels) if of_table else None
     labels = fitting.judging_labels
+    groups = [texts.groups(labels.test["text"], name) for name in of_table]
+    labels = replace(labels, test=labels.test.with_columns(groups))
     key = measures_key(new, table, labels.test, settings.group_columns)
     measures = find_measures(out_uri, task, key) if old is None else None
     better, objection, gain = new, None, ""
     is_first = in_use is None or in_use.fingerprint == fingerprint
     before = None if is_first else last_measures(out_uri, task)
+    if in_table is None:
+        known = None if measures is None else measures.in_table
+        in_table = known if known is not None and known.num_found else texts.in_table(fitting.labels)
     if measures is None:
         test_ND = vectors.of(labels.test["text"])
-        quality = _measure(new, test_ND, labels, settings)
+        quality = _measure(new, test_ND, labels, settings, of_table)
         comparison = compare_with_head_in_use(new, old, table, test_ND, labels.test, quality, settings)
         objection, gain = comparison.objection, comparison.gain
         if objection is None:
-            measures = HeadMeasures(quality=quality, rules=_effect(new, fitting, test_ND, labels))
+            measures = HeadMeasures(quality=quality, rules=_effect(new, fitting, test_ND, labels), in_table=in_table)
             keep_measures(out_uri, task, key, measures)
         else:
             assert old is not None
             log.warning("%s: the new head is refused and the head before stays: %s", task or "labels", objection)
-            better, measures = old, HeadMeasures(quality=_measure(old, test_ND, labels, settings))
+            better, measures = old, HeadMeasures(quality=_measure(old, test_ND, labels, settings, of_table))
+    elif measures.in_table != in_table:
+        keep_measures(out_uri, task, key, measures.model_copy(update={"in_table": in_table}))
     return HeadDecision(
         task=task,
         fingerprint=better.record.fingerprint,
@@ -219,6 +242,8 @@ def _choose(
         reason=objection or reason_of_use(in_use, old, new, table, gain, quality=measures.quality, before=before),
         num_labels=fitting.learned.height,
         labels=fitting.labels.account(),
+        in_table=in_table,
+        warning=in_table.warning(labels_uri, table.uri),
         is_multi_label=is_multi_label(better),
         quality=measures.quality,
         kind=better.record.kind.value,
@@ -235,6 +260,19 @@ def _choose(
         speaking=speaking_terms(better),
         rules=measures.rules,
     )
+
+
+def _load(table: Table, labels_uri: str, settings: ClassificationSettings, task: str) -> tuple[LabelSet, list[str]]:
+    """Return the labels of a task, and the group columns that they lack and the table has."""
+    read = _label_settings(settings, task)
+    lists = _class_lists(settings, task)
+    labels = load_labels(labels_uri, read, class_lists=lists, columns_if_there=settings.group_columns)
+    others = [name for name in settings.group_columns if name not in labels.test.columns]
+    of_table = table_group_columns(table, others)
+    for name in others:
+        if name not in of_table:
+            raise no_group_column(name, labels_uri, label_columns(labels_uri, read, class_lists=lists), table)
+    return labels, of_table
 
 
 def _class_lists(settings: ClassificationSettings, task: str) -> ClassLists:
@@ -297,12 +335,16 @@ def _label_settings(settings: ClassificationSettings, task: str) -> LabelSetting
             f"labels.kind is {settings.labels.kind}: classification learns from labels of the kind classes"
         )
     columns = {**settings.labels.columns, **({"label": task} if task else {})}
-    kept = tuple(dict.fromkeys([*settings.labels.keep_columns, *settings.group_columns]))
-    return settings.labels.model_copy(update={"kind": LabelKind.CLASSES, "columns": columns, "keep_columns": kept})
+    return settings.labels.model_copy(update={"kind": LabelKind.CLASSES, "columns": columns})
 
 
-def _measure(head: AnyHead, test_ND: Float32, labels: LabelSet, settings: ClassificationSettings) -> Quality | None:
-    test = labels.test
+def _measure(
+    head: AnyHead, test_ND: Float32, labels: LabelSet, settings: ClassificationSettings, of_table: Sequence[str]
+) -> Quality | None:
+    """Measure a head; a row without a value has the empty one, and a text that the table lacks is in no group of its."""
+    test = labels.test.with_columns(
+        pl.col(name).fill_null("") for name in settings.group_columns if name not in of_table
+    )
     return measure(head, test_ND, test, {name: test[name].to_list() for name in settings.group_columns})
 
 

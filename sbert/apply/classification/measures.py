@@ -13,6 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sbert.apply.classification.head_kinds import AnyHead, Quality
+from sbert.apply.classification.labelled_texts import LabelsInTable
 from sbert.apply.classification.rules_effect import RulesEffect
 from sbert.errors import MissingError
 from sbert.storage.files import join, read_bytes, write_bytes
@@ -31,6 +32,7 @@ class HeadMeasures(BaseModel):
 
     quality: Quality | None = Field(description="None without held-out rows.")
     rules: RulesEffect | None = Field(default=None, description="None for a head without rules.")
+    in_table: LabelsInTable | None = Field(default=None, description="None in files of earlier releases.")
 
 
 class _Kept(BaseModel):

@@ -113,7 +113,7 @@ def measure_multi_label_head(
         vectors_ND: vectors of N rows that it has not seen.
         labels: the classes of each. A class that the head does not know counts as missed.
         texts: the rows, to show them.
-        groups: values of further columns, for errors by group.
+        groups: values of further columns, for errors by group; None for rows of no group.
     """
     if not labels:
         return None

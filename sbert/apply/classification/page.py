@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from sbert.apply.classification.groups import ColumnAbstentions
 from sbert.apply.classification.head_kinds import Quality
 from sbert.apply.classification.multi_label_quality import MultiLabelQuality
 from sbert.apply.classification.quality import HeadQuality, Share
@@ -50,9 +51,10 @@ def _verdict(tasks: Sequence[TaskReport], settings: ClassificationSettings) -> V
         reasons = "; ".join(task.head.reason for task in refused)
         return Verdict(f"A new head was refused, the one before stays: {reasons}", "bad")
     silent = any(task.silence(promised) for task in tasks)
+    warnings = dict.fromkeys(task.head.warning for task in tasks if task.head.warning)
     many = all(2 * task.now.num_abstained <= task.now.num_rows for task in tasks)
-    text = "; ".join(_summary(task, promised) for task in tasks)
-    return Verdict(text, "bad" if silent else "good" if many else "")
+    text = ". ".join(["; ".join(_summary(task, promised) for task in tasks), *warnings])
+    return Verdict(text, "bad" if silent else "good" if many and not warnings else "")
 
 
 def _summary(task: TaskReport, promised: float) -> str:
@@ -74,11 +76,13 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
     sections = [_shares_section(prefix, task)]
     if quality is None:
         note = "There are no held-out rows: name test rows, or raise labels.test_share."
-        return [*sections, Section(f"{prefix}Quality", [note, task.head.told_kind()])]
+        sections.append(Section(f"{prefix}Quality", [note, *_about_labels(task), task.head.told_kind()]))
+        return [*sections, *_group_sections(prefix, task, settings)]
     head = settings.head
     paragraphs = [
         f"Measured on {counted(quality.num_rows, 'labelled row')} that the head has not seen. Brackets hold 95 % intervals. "
         f"Labels: {task.head.labels}.",
+        *_about_labels(task),
         task.head.told_kind(),
     ]
     if isinstance(quality, MultiLabelQuality):
@@ -111,8 +115,7 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
     if task.head.rules is not None:
         sections.append(_rules_section(prefix, task, task.head.rules))
     sections.append(_class_section(prefix, quality))
-    if quality.groups:
-        sections.append(_group_section(prefix, quality))
+    sections += _group_sections(prefix, task, settings)
     sections.append(_wrong_section(prefix, quality))
     return [*sections, *_choice_sections(prefix, task)]
 
@@ -252,14 +255,58 @@ def _rules_section(prefix: str, task: TaskReport, rules: RulesEffect) -> Section
     return Section(f"{prefix}Effect of rules", paragraphs, tables=[PageTable(columns, rows)])
 
 
-def _group_section(prefix: str, quality: Quality) -> Section:
-    rows = [
-        [f"{item.column} = {item.value}", f"{item.num_rows:,}", _shown(item.error), _shown(item.abstained),
-         f"{item.gap.value:+.3f} [{item.gap.low:+.3f}, {item.gap.high:+.3f}]"]
-        for item in quality.groups
-    ]  # fmt: skip
-    columns = ["group", "rows", "error ↓", "abstained", "error minus that of all others"]
-    return Section(f"{prefix}Group by group", tables=[PageTable(columns, rows)])
+def _group_sections(prefix: str, task: TaskReport, settings: ClassificationSettings) -> list[Section]:
+    """Return errors and abstentions of held-out rows by group, then abstentions of all rows; nothing without groups."""
+    sections = []
+    quality = task.head.quality
+    if quality is not None and settings.group_columns:
+        rows = [
+            [_group_name(item.column, item.value), f"{item.num_rows:,}", _shown(item.error), _shown(item.abstained),
+             _signed(item.gap)]
+            for item in quality.groups
+        ]  # fmt: skip
+        columns = ["group", "held-out rows", "error ↓", "abstained", "error minus that of all other groups"]
+        notes = list(filter(None, (_about_missing(name, quality) for name in settings.group_columns)))
+        tables = [PageTable(columns, rows)] if rows else []
+        sections.append(Section(f"{prefix}Group by group", notes, tables=tables))
+    if task.groups:
+        rows = [
+            [_group_name(of.column, group.value), f"{group.num_rows:,}", _shown(group.abstained)]
+            for of in task.groups
+            for group in of.groups
+        ]
+        notes = list(filter(None, map(_about_largest, task.groups)))
+        table = PageTable(["group", "rows of the table", "abstained"], rows)
+        sections.append(Section(f"{prefix}All rows by group", notes, tables=[table]))
+    return sections
+
+
+def _group_name(column: str, value: str) -> str:
+    return f"{column} = {value}" if value else f"{column}: no value"
+
+
+def _about_missing(column: str, quality: Quality) -> str:
+    """Return how many held-out rows have no group of a column; empty where all have one."""
+    missing = quality.num_rows - sum(item.num_rows for item in quality.groups if item.column == column)
+    if not missing:
+        return ""
+    return (
+        f"{missing:,} of {counted(quality.num_rows, 'held-out row')} have no group by {column}, since their texts are not "
+        "in the table."
+    )
+
+
+def _about_largest(groups: ColumnAbstentions) -> str:
+    if len(groups.groups) == groups.num_groups:
+        return ""
+    return f"The column {groups.column} has {groups.num_groups:,} values; the {len(groups.groups):,} largest are shown."
+
+
+def _about_labels(task: TaskReport) -> list[str]:
+    """Return how many labelled texts are in the table, in a sentence."""
+    if task.head.in_table is None:
+        return []
+    return [f"{task.head.in_table.told()} (version {task.head.in_table.table_version})."]
 
 
 def _reliability(quality: Quality) -> Picture:

@@ -73,11 +73,11 @@ class GroupQuality(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     column: str
-    value: str
+    value: str = Field(description="Empty for rows without a value.")
     num_rows: int
     error: Share
     abstained: Share
-    gap: Share = Field(description="Its error minus that of all other rows.")
+    gap: Share = Field(description="Its error minus that of all rows of other groups.")
 
 
 class WrongRow(BaseModel):
@@ -138,7 +138,7 @@ def measure_head(
         vectors_ND: vectors of N rows that it has not seen.
         labels: their classes. A class that the head does not know counts as an error.
         texts: the rows, to show them.
-        groups: values of further columns, for errors by group.
+        groups: values of further columns, for errors by group; None for rows of no group.
     """
     if not labels:
         return None
@@ -283,20 +283,25 @@ def mover(parts: Sequence[Share]) -> tuple[float, float]:
 
 
 def measure_groups(groups: Mapping[str, Sequence[str | None]], right_N: Bools, answered_N: Bools) -> list[GroupQuality]:
-    """Return errors and abstentions for each value of each column, and each error compared with all other rows."""
+    """Return errors and abstentions for each value of each column, and each error compared with all rows of other values.
+
+    A value of None stands for no group: such a row is no part of the column's comparison.
+    """
     measured = []
     for column, values in groups.items():
-        values_N = np.array(["" if value is None else value for value in values], dtype=object)
-        for value in sorted(set(values_N.tolist())):
-            inside_N = values_N == value
+        has_group_N = np.array([value is not None for value in values], np.bool_)
+        values_G = np.array([value for value in values if value is not None], dtype=object)
+        wrong_G, answered_G = ~right_N[has_group_N], answered_N[has_group_N]
+        for value in sorted(set(values_G.tolist())):
+            inside_G = values_G == value
             measured.append(
                 GroupQuality(
                     column=column,
                     value=value,
-                    num_rows=int(inside_N.sum()),
-                    error=share_of(~right_N[inside_N]),
-                    abstained=share_of(~answered_N[inside_N]),
-                    gap=group_gap(~right_N, inside_N),
+                    num_rows=int(inside_G.sum()),
+                    error=share_of(wrong_G[inside_G]),
+                    abstained=share_of(~answered_G[inside_G]),
+                    gap=group_gap(wrong_G, inside_G),
                 )
             )
     return measured

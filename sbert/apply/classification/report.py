@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.classification.groups import ColumnAbstentions
 from sbert.apply.classification.heads import HeadDecision
 from sbert.counted import counted
 
@@ -34,6 +35,9 @@ class TaskReport(BaseModel):
     head: HeadDecision
     now: ClassShares
     before: ClassShares | None = Field(description="None for the first output.")
+    groups: list[ColumnAbstentions] = Field(
+        default=[], description="Abstentions on all rows by each group column that is one of the table."
+    )
 
     def silence(self, promised_error: float) -> str:
         """Return why no row is answered, and which setting changes it; empty when rows are answered, or there are none."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from sbert.apply.classification.groups import ColumnAbstentions, abstentions_by_group, table_group_columns
 from sbert.apply.classification.heads import HeadDecision, choose_heads
 from sbert.apply.classification.job import ClassificationJob, HeadName
 from sbert.apply.classification.page import REPORT_NAME, report_page
@@ -98,14 +99,32 @@ def finish_report(
 ) -> ClassificationReport:
     """Count the classes of the new output, write the report for people, and return the report."""
     table = DerivedTable.open(output.out_uri, output.version)
-    now = _shares(table, ClassificationJob.model_validate(table.info.settings))
+    job = ClassificationJob.model_validate(table.info.settings)
+    now, groups = _shares(table, job), _groups(output, table, job, settings)
     tasks = tuple(
-        TaskReport(head=decision, now=now[decision.task], before=before.get(decision.task)) for decision in decisions
+        TaskReport(
+            head=decision,
+            now=now[decision.task],
+            before=before.get(decision.task),
+            groups=groups.get(decision.task, []),
+        )
+        for decision in decisions
     )
     report_uri = join(output.out_uri, "_reports", REPORT_NAME)
     report = ClassificationReport(output=output, tasks=tasks, report_uri=report_uri)
     write_bytes(report_uri, report_page(output, tasks, settings).encode())
     return report
+
+
+def _groups(
+    output: DerivedReport, classes: DerivedTable, job: ClassificationJob, settings: ClassificationSettings
+) -> dict[str, list[ColumnAbstentions]]:
+    """Return abstentions on all rows by group, for each task; nothing is read where no group column is one of the table."""
+    if not settings.group_columns:
+        return {}
+    table = Table.open(output.table_uri, output.table_version)
+    columns = table_group_columns(table, settings.group_columns)
+    return abstentions_by_group(classes, table, job, columns) if columns else {}
 
 
 def _shares(table: DerivedTable, job: ClassificationJob) -> SharesByTask:

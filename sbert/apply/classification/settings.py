@@ -218,7 +218,8 @@ class ClassificationSettings(BaseModel):
     group_columns: tuple[str, ...] = Field(
         default=(),
         title="Groups",
-        description="Columns of the labels by whose values errors and abstentions are reported.",
+        description="Columns by whose values errors and abstentions are reported: of the labels, else of the table (kept "
+        "columns, or source).",
     )
     max_group_gap: float | None = Field(
         default=None,
