@@ -48,6 +48,15 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, places
     assert "labels, encoder and settings did not change" in again.stdout
     assert "0 shards built" in again.stdout
     assert "0 of 30 rows answered, the head abstains on all" in again.stdout
+    assert "tone: 30 of 60 labelled texts are in the table" in again.stdout
+    assert [task["head"]["in_table"]["num_found"] for task in report["tasks"]] == [30, 30]
+    write(tmp_path / "strange/a.jsonl", [{"text": f"far {at}", "label": "ab"[at % 2]} for at in range(60)])
+    strange = str(tmp_path / "strange")
+    warned = CliRunner().invoke(
+        app, ["classify", places[0], strange, str(tmp_path / "other"), "--settings", json.dumps(QUICK)]
+    )
+    told = "".join(warned.stdout.split())
+    assert f"Noneof60labelledtextsof{strange}isinthetable{places[0]}" in told
 
 
 def test_the_command_says_what_becomes_of_the_encoders_own_classifier(tmp_path: Path) -> None:
@@ -156,9 +165,12 @@ def test_the_flow_classifies_every_row_and_a_second_run_computes_nothing(
 def test_the_flow_gives_lists_of_classes_too(tmp_path: Path, places: tuple[str, str]) -> None:
     rows = [{"text": text, "tags": ["odd"] if at % 2 else []} for at, text in enumerate(texts(0, 60))]
     write(tmp_path / "lists/a.jsonl", rows)
-    settings = ClassificationSettings.model_validate({**QUICK, "label_columns": ["tags"]})
+    settings = ClassificationSettings.model_validate({**QUICK, "label_columns": ["tags"], "group_columns": ["source"]})
     report = classify_table(places[0], str(tmp_path / "lists"), str(tmp_path / "out"), settings)
     assert report.tasks[0].head.is_multi_label
+    assert [of.column for of in report.tasks[0].groups] == ["source"]
+    shown = [(group.value, group.num_rows) for group in report.tasks[0].groups[0].groups]
+    assert shown == [(f"{tmp_path}/raw/a.jsonl", 30)]
     assert report.tasks[0].now.num_rows == 30
     assert report.tasks[0].now.classes.get("odd", 0) + report.tasks[0].now.num_without_class == 30
 
