@@ -80,9 +80,14 @@ def test_a_column_that_the_labels_lack_is_taken_from_the_table(places: tuple[str
     assert "source = b.jsonl" in page
 
 
-def test_abstentions_are_counted_on_all_rows_of_the_table(places: tuple[str, str, str]) -> None:
-    strict = QUICK.model_copy(update={"promised_error": 0.03})
-    settings = with_groups("kind", "region", "source", "flag", label_columns=("label", "tone"), head=strict)
+def test_abstentions_are_counted_on_all_rows_of_the_table(tmp_path: Path, places: tuple[str, str, str]) -> None:
+    file = tmp_path / "labels/labels.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        if abs(unit_vector(number)[0]) < 0.3 and number % 3 == 0:  # unsure ones, on which the head then abstains
+            line["label"] = {"up": "down", "down": "up"}[line["label"]]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = with_groups("kind", "region", "source", "flag", label_columns=("label", "tone"))
     report = classify(*places, settings)
     out, table = DerivedTable.open(report.output.out_uri), Table.open(places[0])
     both = out.scan().join(table.scan().drop("text_hash"), on=["source", "id"]).collect()
