@@ -247,10 +247,9 @@ def test_labels_of_another_table_are_a_warning_that_names_both_places(
     tmp_path: Path, places: tuple[str, str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     strange = write_labels(tmp_path / "strange", range(1_000, 1_200))
+    tasks = SETTINGS.model_copy(update={"label_columns": ("label", "tone")})
     with caplog.at_level(logging.WARNING):
-        report = classify(
-            places[0], strange, places[2], SETTINGS.model_copy(update={"label_columns": ("label", "tone")})
-        )
+        report = classify(places[0], strange, places[2], tasks)
     warning = (
         f"None of 200 labelled texts of {strange} is in the table {places[0]}: if they should be, name the labels of this "
         "table"
@@ -260,7 +259,7 @@ def test_labels_of_another_table_are_a_warning_that_names_both_places(
     assert page_of(report).count(warning) == 1
     assert '<div class="verdict good">' not in page_of(report)
     make_version(places[0], {"a.jsonl": rows(0, 200), "b.jsonl": rows(1_150, 100)})
-    head = classify(places[0], strange, places[2], SETTINGS).tasks[0].head
+    head = classify(places[0], strange, places[2], tasks).tasks[0].head
     assert head.warning == ""  # the table has some now
     assert head.in_table is not None
     assert head.in_table.num_found == 50
