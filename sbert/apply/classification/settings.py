@@ -238,6 +238,13 @@ class ClassificationSettings(BaseModel):
                 f"multi_label_columns names {', '.join(unknown)}, the tasks (label_columns) are "
                 f"{', '.join(self.label_columns)}: name some of them"
             )
+        if read := sorted({"text", "label"} & set(self.group_columns)):
+            raise SettingsError(
+                f"group_columns names {read[0]!r}, which is the text or the class itself: name a column that says something "
+                "else about the rows"
+            )
+        if len(set(self.group_columns)) < len(self.group_columns):
+            raise SettingsError(f"group_columns names a column twice: {', '.join(self.group_columns)}: name each once")
         return self
 
     def with_search(self, trials: int) -> "ClassificationSettings":

@@ -19,7 +19,7 @@ from sbert.apply.classification.quality import measure_groups, share
 from sbert.apply.classification.run import ClassificationReport, classify
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.derived.derived_table import DerivedTable
-from sbert.errors import ColumnError
+from sbert.errors import ColumnError, SettingsError
 from sbert.table.delta import Table
 from tests.sbert.apply.classification.test_classify import QUICK, rows, write_labels
 from tests.support.made_tables import kept_value, make_version, unit_vector
@@ -158,6 +158,18 @@ def test_a_column_that_neither_has_is_an_error_with_the_columns_of_both(places: 
     with pytest.raises(ColumnError, match=r"'tags' \(group_columns\) holds List\(String\), not one value a row"):
         classify(*places, with_groups("tags"))
     assert not Path(places[2]).exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["region", "label"], "names 'label', which is the text or the class itself"),
+        (["a", "b", "a"], "twice: a, b, a"),
+    ],
+)
+def test_columns_that_make_no_groups_are_refused(columns: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ClassificationSettings(group_columns=tuple(columns))
 
 
 def test_a_group_of_the_table_that_is_surely_worse_refuses_a_head(tmp_path: Path, places: tuple[str, str, str]) -> None:
