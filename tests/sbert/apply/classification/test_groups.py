@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from sbert.apply import text_rows
 from sbert.apply.classification import groups as group_module
@@ -19,7 +20,7 @@ from sbert.apply.classification.quality import measure_groups, share
 from sbert.apply.classification.run import ClassificationReport, classify
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.derived.derived_table import DerivedTable
-from sbert.errors import ColumnError, SettingsError
+from sbert.errors import ColumnError
 from sbert.table.delta import Table
 from tests.sbert.apply.classification.test_classify import QUICK, rows, write_labels
 from tests.support.made_tables import kept_value, make_version, unit_vector
@@ -168,7 +169,7 @@ def test_a_column_that_neither_has_is_an_error_with_the_columns_of_both(places: 
     ],
 )
 def test_columns_that_make_no_groups_are_refused(columns: list[str], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(ValidationError, match=message):
         ClassificationSettings(group_columns=tuple(columns))
 
 
