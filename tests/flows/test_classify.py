@@ -48,7 +48,7 @@ def test_the_command_prints_the_keys_that_scripts_rely_on(tmp_path: Path, places
     assert "labels, encoder and settings did not change" in again.stdout
     assert "0 shards built" in again.stdout
     assert "0 of 30 rows answered, the head abstains on all" in again.stdout
-    assert "tone: 30 of 60 labelled texts are in the table" in again.stdout
+    assert "tone: 30 of 60 labelled texts are in version 0 of the table" in again.stdout
     assert [task["head"]["in_table"]["num_found"] for task in report["tasks"]] == [30, 30]
     write(tmp_path / "strange/a.jsonl", [{"text": f"far {at}", "label": "ab"[at % 2]} for at in range(60)])
     strange = str(tmp_path / "strange")

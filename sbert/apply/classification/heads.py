@@ -215,8 +215,8 @@ def _choose(
     key = measures_key(new, table, labels.test, settings.group_columns)
     measures = find_measures(out_uri, task, key) if old is None else None
     better, objection, gain = new, None, ""
-    is_first = in_use is None or in_use.fingerprint == fingerprint
-    before = None if is_first else last_measures(out_uri, task)
+    is_other = in_use is not None and in_use.fingerprint != fingerprint
+    before = last_measures(out_uri, task, in_use.fingerprint) if in_use is not None and is_other else None
     if in_table is None:
         known = None if measures is None else measures.in_table
         in_table = known if known is not None and known.num_found else texts.in_table(fitting.labels)
@@ -227,13 +227,13 @@ def _choose(
         objection, gain = comparison.objection, comparison.gain
         if objection is None:
             measures = HeadMeasures(quality=quality, rules=_effect(new, fitting, test_ND, labels), in_table=in_table)
-            keep_measures(out_uri, task, key, measures)
+            keep_measures(out_uri, task, key, fingerprint, measures)
         else:
             assert old is not None
             log.warning("%s: the new head is refused and the head before stays: %s", task or "labels", objection)
             better, measures = old, HeadMeasures(quality=_measure(old, test_ND, labels, settings, of_table))
     elif measures.in_table != in_table:
-        keep_measures(out_uri, task, key, measures.model_copy(update={"in_table": in_table}))
+        keep_measures(out_uri, task, key, fingerprint, measures.model_copy(update={"in_table": in_table}))
     return HeadDecision(
         task=task,
         fingerprint=better.record.fingerprint,

@@ -26,9 +26,15 @@ class LabelsInTable(BaseModel):
     table_version: int = Field(description="Version of the table in which they were counted.")
 
     def told(self) -> str:
-        """Return the count in words, such as ``152 of 171 labelled texts are in the table``."""
+        """Return the count in words, such as ``152 of 171 labelled texts are in version 3 of the table``.
+
+        A night without new labels counts nothing, so the version may be an earlier one.
+        """
         are = "is" if self.num_texts == 1 else "are"
-        return f"{self.num_found:,} of {counted(self.num_texts, 'labelled text')} {are} in the table"
+        return (
+            f"{self.num_found:,} of {counted(self.num_texts, 'labelled text')} {are} in version {self.table_version} of the "
+            "table"
+        )
 
     def warning(self, labels_uri: str, table_uri: str) -> str:
         """Return a warning that names labels and table where no text is in the table; empty otherwise."""

@@ -39,6 +39,7 @@ class _Kept(BaseModel):
     """The file of a task."""
 
     key: str
+    head: str = Field(default="", description="Fingerprint of the head; empty in files of earlier releases.")
     measures: HeadMeasures
 
 
@@ -55,10 +56,10 @@ def find_measures(out_uri: str, task: str, key: str) -> HeadMeasures | None:
     return kept.measures if kept is not None and kept.key == key else None
 
 
-def last_measures(out_uri: str, task: str) -> HeadMeasures | None:
-    """Return the measures that an earlier run kept, whatever head and rows they are of; None where there are none."""
+def last_measures(out_uri: str, task: str, head: str) -> HeadMeasures | None:
+    """Return the measures of a head, by its fingerprint, that an earlier run kept last; None where those are of another."""
     kept = _kept(out_uri, task)
-    return None if kept is None else kept.measures
+    return kept.measures if kept is not None and kept.head == head else None
 
 
 def _kept(out_uri: str, task: str) -> _Kept | None:
@@ -68,9 +69,9 @@ def _kept(out_uri: str, task: str) -> _Kept | None:
         return None
 
 
-def keep_measures(out_uri: str, task: str, key: str, measures: HeadMeasures) -> None:
-    """Keep measures for the next run, in the place of those before."""
-    write_bytes(_uri(out_uri, task), _Kept(key=key, measures=measures).model_dump_json().encode())
+def keep_measures(out_uri: str, task: str, key: str, head: str, measures: HeadMeasures) -> None:
+    """Keep measures of a head, named by its fingerprint, for the next run, in the place of those before."""
+    write_bytes(_uri(out_uri, task), _Kept(key=key, head=head, measures=measures).model_dump_json().encode())
 
 
 def _uri(out_uri: str, task: str) -> str:

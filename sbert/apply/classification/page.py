@@ -306,7 +306,7 @@ def _about_labels(task: TaskReport) -> list[str]:
     """Return how many labelled texts are in the table, in a sentence."""
     if task.head.in_table is None:
         return []
-    return [f"{task.head.in_table.told()} (version {task.head.in_table.table_version})."]
+    return [f"{task.head.in_table.told()}."]
 
 
 def _reliability(quality: Quality) -> Picture:

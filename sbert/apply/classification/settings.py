@@ -16,6 +16,10 @@ NEWER: dict[str, Any] = {"words": True, "max_terms": 20_000, "classifier": True,
 """Settings of a head that earlier releases did not have, with their defaults."""
 
 
+OF_LABELS = frozenset({"split", "object", "row_id"})
+"""Columns that rows of labels have beside those of their files."""
+
+
 class HeadKind(StrEnum):
     """A kind of classifier on frozen vectors."""
 
@@ -242,6 +246,10 @@ class ClassificationSettings(BaseModel):
             raise SettingsError(
                 f"group_columns names {read[0]!r}, which is the text or the class itself: name a column that says something "
                 "else about the rows"
+            )
+        if read := sorted(OF_LABELS & set(self.group_columns)):
+            raise SettingsError(
+                f"group_columns names {read[0]!r}, a name that the labels use themselves: give the column another name"
             )
         if len(set(self.group_columns)) < len(self.group_columns):
             raise SettingsError(f"group_columns names a column twice: {', '.join(self.group_columns)}: name each once")

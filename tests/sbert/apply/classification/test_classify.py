@@ -254,6 +254,20 @@ def test_another_encoder_needs_a_head_of_its_own(tmp_path: Path) -> None:
     assert second.output.num_rows_built == 40
 
 
+def test_measures_of_a_head_that_was_never_in_use_are_not_taken_for_those_of_the_head_before(tmp_path: Path) -> None:
+    """A run that is killed between measuring and classifying leaves the measures of its own head."""
+    table, out = str(tmp_path / "table"), tmp_path / "out"
+    make_version(table, {"a": rows(1_000, 40)})
+    labels = write_labels(tmp_path / "labels", range(200))
+    run(table, labels, out)
+    kept = out / "_reports/measures.json"
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "head": "of a killed run"}))
+    make_version(table, {"a": rows(1_000, 40)}, encoder_number=1)
+    assert run(table, labels, out).tasks[0].head.reason == (
+        "the table has another encoder, whose vectors the head before cannot classify"
+    )
+
+
 def test_several_tasks_stand_side_by_side(tmp_path: Path) -> None:
     table, out = str(tmp_path / "table"), tmp_path / "out"
     make_version(table, {"a": rows(1_000, 40)})

@@ -165,6 +165,8 @@ def test_a_column_that_neither_has_is_an_error_with_the_columns_of_both(places: 
     ("columns", "message"),
     [
         (["region", "label"], "names 'label', which is the text or the class itself"),
+        (["object"], "names 'object', a name that the labels use themselves: give the column another name"),
+        (["region", "split"], "names 'split', a name that the labels use themselves"),
         (["a", "b", "a"], "twice: a, b, a"),
     ],
 )
@@ -228,9 +230,9 @@ def test_labelled_texts_in_the_table_are_counted_once_a_head(
     in_table = report.tasks[1].head.in_table
     assert in_table is not None
     assert (in_table.num_texts, in_table.num_found, in_table.table_version) == (400, 300, 0)
-    assert in_table.told() == "300 of 400 labelled texts are in the table"
+    assert in_table.told() == "300 of 400 labelled texts are in version 0 of the table"
     assert report.tasks[0].head.warning == ""
-    assert page_of(report).count("300 of 400 labelled texts are in the table (version 0).") == 2
+    assert page_of(report).count("300 of 400 labelled texts are in version 0 of the table.") == 2
     make_version(places[0], {"a.jsonl": rows(0, 200), "b.jsonl": rows(200, 110)})
     again = classify(*places, tasks).tasks[0].head.in_table
     assert again == in_table  # counted in version 0, as it says
