@@ -34,10 +34,7 @@ def report_opinion(report: MonitoringReport) -> None:
         ("tested", report.tested),
         ("alerts open; in all; new", f"{report.num_open:,}; {len(report.alerts):,}; {len(report.new_alerts):,}"),
         *([("wait for a person", f"{len(report.waiting_alerts):,}")] if report.waiting_alerts else []),
-        *(
-            (f"withdrawn, because {reason}", escaped(sentence))
-            for sentence, reason in withdrawn_sentences(report)[:MAX_ALERTS]
-        ),
+        *_withdrawn_rows(report),
         ("page", f"`{escaped(report.page_uri)}`"),
         *([("model", changed)] if (changed := model_sentence(report)) else []),
     ]
@@ -48,6 +45,20 @@ def report_opinion(report: MonitoringReport) -> None:
     states = markdown_table(("alert", "state"), alerts) if alerts else ""
     markdown = report_markdown("Opinion:", report.out_uri, rows, states)
     create_markdown_artifact(key="opinion-report", markdown=markdown, description=report.out_uri)
+
+
+def _withdrawn_rows(report: MonitoringReport) -> list[tuple[str, str]]:
+    """Return the number of withdrawn alerts, `MAX_ALERTS` of them by name, and the number of those without a name."""
+    if not report.num_withdrawn:
+        return []
+    sentences = withdrawn_sentences(report)
+    num_named = len(report.withdrawn_alerts)
+    hidden = f"; {MAX_ALERTS} of {num_named:,} are named here, the page names all" if num_named > MAX_ALERTS else ""
+    shown = [*sentences[: min(num_named, MAX_ALERTS)], *sentences[num_named:]]
+    return [
+        ("withdrawn", f"{report.num_withdrawn:,}{hidden}"),
+        *((f"withdrawn, because {reason}", escaped(sentence)) for sentence, reason in shown),
+    ]
 
 
 @task(name="announce alerts", cache_policy=NO_CACHE)

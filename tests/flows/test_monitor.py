@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from flows.cli.commands import app
 from flows.monitor import monitor_opinion
+from sbert.apply.monitoring.report import MonitoringReport, WithdrawalReason, WithdrawnAlert
 from sbert.apply.monitoring.settings import MonitoringSettings
+from tasks.monitor import report_opinion
 from tests.flows.test_approval import paused_run
 from tests.sbert.apply.monitoring.test_monitor import CALM, classify, hours
 from tests.support.flow_runs import outcome_of_newest_run
@@ -77,6 +79,26 @@ def test_the_flow_emits_an_event_for_each_new_alert(
     assert emitted[0]["payload"]["sentence"] == report.alerts[0].sentence
     assert monitor_opinion(predictions, str(tmp_path / "out"), settings).new_alerts == []
     assert len(emitted) == 1
+
+
+def test_the_artifact_counts_all_withdrawn_alerts_and_names_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts: list[str] = []
+    monkeypatch.setattr("tasks.monitor.create_markdown_artifact", lambda **given: artifacts.append(given["markdown"]))
+    gone = [WithdrawnAlert(sentence=f"sentence {number};", reason=WithdrawalReason.ROWS) for number in range(60)]
+    report = MonitoringReport(
+        predictions_uri="p", out_uri="o", version=1, num_rows=1, num_without_time=0, num_in_future=0, num_topics=1, num_cells=1,
+        first_bucket=None, last_bucket=None, num_open=0, alerts=[], new_alerts=[], withdrawn_alerts=gone,
+        num_withdrawn_with_topic=7, is_new_model=False, gone_with_model=[], found_with_model=[], page_uri="x",
+    )  # fmt: skip
+    report_opinion.fn(report)
+    assert "67; 50 of 60 are named here, the page names all" in artifacts[0]
+    assert artifacts[0].count("sentence ") == 50
+    assert "7 alerts" in artifacts[0]
+    report_opinion.fn(report.model_copy(update={"withdrawn_alerts": gone[:50]}))
+    assert "57" in artifacts[1]
+    assert "named here" not in artifacts[1]
+    report_opinion.fn(report.model_copy(update={"withdrawn_alerts": [], "num_withdrawn_with_topic": 0}))
+    assert "withdrawn" not in artifacts[2]
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def _verdict(report: MonitoringReport) -> Verdict:
     if not report.num_tested:
         return Verdict(report.tested)
     earlier = f" {counted(len(report.alerts), 'alert')} of the past closed again." if report.alerts else ""
-    number = len(report.withdrawn_alerts) + report.num_withdrawn_with_topic
+    number = report.num_withdrawn
     gone = (
         f" {counted(number, 'alert')} of the run before {'was' if number == 1 else 'were'} withdrawn." if number else ""
     )
@@ -115,8 +115,9 @@ def _withdrawn_section(report: MonitoringReport) -> list[Section]:
     if not rows:
         return []
     note = (
-        "The run before found these alerts. They are not there any more, although the classes are of the same model. Their "
-        "sentences are those of the run before."
+        "The run before found these alerts. They are not there any more"
+        f"{'' if report.is_new_model else ', although the classes are of the same model'}. The sentences are those "
+        "of the run before. Alerts of topics that are not there any more are counted and not named."
     )
     return [Section("Withdrawn alerts", [note], tables=[PageTable(["alert", "reason"], rows, text_columns=["reason"])])]
 

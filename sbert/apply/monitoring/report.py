@@ -102,8 +102,12 @@ class MonitoringReport(BaseModel):
     )
     num_withdrawn_with_topic: int = Field(
         default=0,
-        description="Alerts of the run before whose topics have no rows any more. They are not named, since such topics are "
-        "forgotten.",
+        description="Alerts of the run before whose topics are not there any more, with another model too. They are not "
+        "named, since such topics are forgotten.",
+    )
+    withdrawn_with_topic_reason: WithdrawalReason = Field(
+        default=WithdrawalReason.ROWS,
+        description="Why these topics are not there any more: they have no rows, or the settings were changed.",
     )
     is_new_model: bool = Field(description="Whether the classes are of another head or encoder than in the run before.")
     gone_with_model: list[str] = Field(description="Alerts of the model before that the new one does not see.")
@@ -111,12 +115,16 @@ class MonitoringReport(BaseModel):
     page_uri: str
     seconds: float = 0.0
 
+    @property
+    def num_withdrawn(self) -> int:
+        """Withdrawn alerts, named or not."""
+        return len(self.withdrawn_alerts) + self.num_withdrawn_with_topic
+
     def summary(self) -> str:
         """Return the outcome in one line."""
         alerts = f"{counted(self.num_open, 'open alert')}, {len(self.new_alerts):,} new"
         waiting = f", {len(self.waiting_alerts):,} waiting for a person" if self.waiting_alerts else ""
-        num_withdrawn = len(self.withdrawn_alerts) + self.num_withdrawn_with_topic
-        withdrawn = f", {num_withdrawn:,} withdrawn" if num_withdrawn else ""
+        withdrawn = f", {self.num_withdrawn:,} withdrawn" if self.num_withdrawn else ""
         return f"Version {self.version}: {counted(self.num_rows, 'row')}, {alerts}{waiting}{withdrawn}"
 
 
@@ -169,11 +177,16 @@ def model_sentence(report: MonitoringReport) -> str:
 
 
 def withdrawn_sentences(report: MonitoringReport) -> list[tuple[str, str]]:
-    """Return each withdrawn alert and the reason, in words; alerts of topics without rows are one entry, without names."""
+    """Return each withdrawn alert and the reason, in words.
+
+    Alerts of topics that are not there any more are one entry, the last one, without names.
+    """
     sentences = [(alert.sentence, _REASONS[alert.reason]) for alert in report.withdrawn_alerts]
     if number := report.num_withdrawn_with_topic:
-        topics = "their topics have no rows any more" if number > 1 else "its topic has no rows any more"
-        sentences.append((counted(number, "alert"), topics))
+        reason = "their topics have no rows any more" if number > 1 else "its topic has no rows any more"
+        if report.withdrawn_with_topic_reason is WithdrawalReason.SETTINGS:
+            reason = _REASONS[WithdrawalReason.SETTINGS]
+        sentences.append((counted(number, "alert"), reason))
     return sentences
 
 

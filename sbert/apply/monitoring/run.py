@@ -19,7 +19,14 @@ from sbert.apply.monitoring.cell_table import JOB, publish_cells
 from sbert.apply.monitoring.cells import CellCounts, buckets_between, count_cells
 from sbert.apply.monitoring.monitored_table import MonitoredTable, open_monitored
 from sbert.apply.monitoring.page import PAGE_NAME, opinion_page
-from sbert.apply.monitoring.report import AlertReport, MonitoringReport, WithdrawalReason, left_out, tested_sentence
+from sbert.apply.monitoring.report import (
+    AlertReport,
+    MonitoringReport,
+    WithdrawalReason,
+    WithdrawnAlert,
+    left_out,
+    tested_sentence,
+)
 from sbert.apply.monitoring.settings import MonitoringSettings
 from sbert.apply.monitoring.told_alerts import (
     Told,
@@ -27,7 +34,6 @@ from sbert.apply.monitoring.told_alerts import (
     gone_alerts,
     news,
     read_told,
-    withdrawn_alerts,
     write_told,
 )
 from sbert.apply.monitoring.typical_texts import TypicalText, texts_of_alerts
@@ -78,17 +84,17 @@ def monitor(
         asked = hashlib.sha256(settings.model_dump_json(exclude=NOT_ASKED).encode()).hexdigest()[:16]
         version = publish_cells(out_uri, histories, monitored, settings, run_id)
         is_new_model = before is not None and before.model != monitored.model
-        is_told_anew = is_new_model or (before is not None and before.settings != asked)
+        has_new_settings = before is not None and before.settings != asked
         told_now = news(
             alerts,
             before,
             settings.first_alert,
-            is_told_anew=is_told_anew,
+            is_told_anew=is_new_model or has_new_settings,
             closes_after=dt.timedelta(seconds=settings.close_after * settings.bucket_seconds),
         )
         topics = {history.topic for history in histories}
-        reason = WithdrawalReason.SETTINGS if is_told_anew else WithdrawalReason.ROWS
-        withdrawn, num_with_topic = ([], 0) if is_new_model else withdrawn_alerts(alerts, before, topics, reason)
+        reason = WithdrawalReason.SETTINGS if has_new_settings else WithdrawalReason.ROWS
+        gone, num_with_topic = gone_alerts(alerts, before, topics)
         report = MonitoringReport(
             predictions_uri=monitored.uri,
             out_uri=out_uri,
@@ -108,25 +114,31 @@ def monitor(
             alerts=alerts,
             new_alerts=told_now.told,
             waiting_alerts=told_now.waiting,
-            withdrawn_alerts=withdrawn,
+            withdrawn_alerts=[]
+            if is_new_model
+            else [WithdrawnAlert(sentence=sentence, reason=reason) for sentence in gone],
             num_withdrawn_with_topic=num_with_topic,
+            withdrawn_with_topic_reason=reason,
             is_new_model=is_new_model,
-            gone_with_model=gone_alerts(alerts, before) if is_new_model else [],
+            gone_with_model=gone if is_new_model else [],
             found_with_model=found_alerts(alerts, before) if is_new_model else [],
             page_uri=join(out_uri, "_reports", PAGE_NAME),
         )
         report = report.model_copy(update={"tested": tested_sentence(report, settings)})
         page = opinion_page(report, histories, monitored.shares, settings, is_multi_label=monitored.is_multi_label)
         write_bytes(report.page_uri, page.encode())
+        decisions = before.decisions if before else {}
+        decided = {key: topic for key, topic in before.alert_topics.items() if key in decisions} if before else {}
         told = Told(
             model=monitored.model,
             settings=asked,
             last_bucket=report.last_bucket,
             sentences={item.key: item.sentence for item in alerts},
             open_keys=[item.key for item in alerts if item.closed is None],
+            alert_topics=decided | {item.key: item.topic for item in alerts},
             topics=told_now.topics,
             waiting=[alert.key for alert in told_now.waiting],
-            decisions=before.decisions if before else {},
+            decisions=decisions,
         )
         write_told(out_uri, told.without_gone_topics(topics))
     return report.model_copy(update={"seconds": round(time.monotonic() - began, 3)})

@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from sbert.apply.monitoring.report import AlertReport, WithdrawalReason, WithdrawnAlert
+from sbert.apply.monitoring.report import AlertReport
 from sbert.apply.monitoring.settings import FirstAlert
 from sbert.errors import MissingError, TableError
 from sbert.registry.approval import Approval
@@ -28,7 +28,6 @@ __all__ = [
     "gone_alerts",
     "news",
     "read_told",
-    "withdrawn_alerts",
     "write_told",
 ]
 
@@ -45,6 +44,8 @@ class Told(BaseModel):
     """Every alert of the history by its key."""
     open_keys: list[str] = Field(default=[])
     """Keys of the alerts that were open; empty in a file of an earlier version."""
+    alert_topics: dict[str, str] = Field(default={})
+    """Topic of each alert and of each decision by the alert's key; empty in a file of an earlier version."""
     topics: list[str] | None = None
     """Topics of which people were told an alert; None in a file of an earlier version: all topics with an alert."""
     waiting: list[str] = Field(default=[])
@@ -55,7 +56,18 @@ class Told(BaseModel):
     @property
     def known_topics(self) -> set[str]:
         """Topics whose next alert needs no person."""
-        return set(map(_topic, self.sentences)) if self.topics is None else set(self.topics)
+        if self.topics is not None:
+            return set(self.topics)
+        return {topic for key in self.sentences for topic in _possible_topics(key)}
+
+    def topic_of(self, key: str, topics: Collection[str]) -> str | None:
+        """Return the topic of an alert; None if it is not one of `topics`.
+
+        A file of an earlier version names no topics of alerts. There the longest of `topics` with which the key begins is
+        taken, since topics and classes may contain the sign that separates the parts of a key.
+        """
+        possible = [self.alert_topics[key]] if key in self.alert_topics else _possible_topics(key)
+        return max((topic for topic in possible if topic in topics), key=len, default=None)
 
     def without_gone_topics(self, topics: Collection[str]) -> Self:
         """Return the record of `topics` alone, so that an earlier record keeps no topic that was erased.
@@ -65,7 +77,10 @@ class Told(BaseModel):
         return self.model_copy(
             update={
                 "topics": [topic for topic in self.topics or [] if topic in topics],
-                "decisions": {key: decision for key, decision in self.decisions.items() if _topic(key) in topics},
+                "alert_topics": {key: topic for key, topic in self.alert_topics.items() if topic in topics},
+                "decisions": {
+                    key: decision for key, decision in self.decisions.items() if self.topic_of(key, topics) is not None
+                },
             }
         )
 
@@ -115,8 +130,9 @@ def news(
 
     The first run tells people the alerts that are open now. A run with another model or other settings tells only the alerts
     of events after the previous run, because earlier differences come from the model or the settings. An event of which an
-    alert was open then is not told again because the new model sees it begin later. An alert that waited for a person and is
-    still there goes on waiting; when people are no longer asked, it is told.
+    alert was open then is not told again because the new model sees it begin later, unless this run saw it end before. An
+    event of which an alert was open is not told again either because late rows make it begin earlier. An alert that waited
+    for a person and is still there goes on waiting; when people are no longer asked, it is told.
 
     Args:
         alerts: the alerts of this run.
@@ -126,8 +142,8 @@ def news(
         closes_after: time after which an open alert closes at the earliest.
     """
     fresh = _fresh(alerts, before, closes_after) if is_told_anew else _unknown(alerts, before)
-    waited = set(before.waiting) if before else set()
-    fresh = [alert for alert in alerts if alert in fresh or alert.key in waited]
+    waited = _openings(before.waiting) if before else {}
+    fresh = [alert for alert in alerts if alert in fresh or _covers_any(alert, waited)]
     topics = before.known_topics if before else set()
     waiting = [alert for alert in fresh if first_alert is FirstAlert.ASK and alert.topic not in topics]
     told = [alert for alert in fresh if alert not in waiting]
@@ -137,7 +153,12 @@ def news(
 def _unknown(alerts: list[AlertReport], before: Told | None) -> list[AlertReport]:
     if before is None:
         return [alert for alert in alerts if alert.closed is None]
-    return [alert for alert in alerts if alert.key not in before.sentences]
+    known, were_open = _openings(before.sentences), _openings(before.open_keys)
+    return [
+        alert
+        for alert in alerts
+        if _utc(alert.opened) not in known.get(_series_of(alert), ()) and not _covers_any(alert, were_open)
+    ]
 
 
 def _fresh(alerts: list[AlertReport], before: Told | None, closes_after: dt.timedelta) -> list[AlertReport]:
@@ -145,13 +166,23 @@ def _fresh(alerts: list[AlertReport], before: Told | None, closes_after: dt.time
     unknown = _unknown(alerts, before)
     if before is None or before.last_bucket is None:
         return unknown
-    last = before.last_bucket
-    were_open = {_topic_and_series(key) for key in before.open_keys}
-    return [
-        alert
-        for alert in unknown
-        if alert.opened > (last + closes_after if _topic_and_series(alert.key) in were_open else last)
-    ]
+    last = _utc(before.last_bucket)
+    were_open = _openings(before.open_keys)
+
+    def goes_on(alert: AlertReport) -> bool:
+        """Return whether the alert may be of an event that was open: this run did not see that event end before."""
+        openings = were_open.get(_series_of(alert), ())
+        ended = any(
+            _series_of(other) == _series_of(alert)
+            and _utc(other.opened) <= last
+            and other.closed is not None
+            and min(openings) < _utc(other.closed) <= _utc(alert.opened)
+            for other in alerts
+            if openings
+        )
+        return bool(openings) and not ended
+
+    return [alert for alert in unknown if _utc(alert.opened) > (last + closes_after if goes_on(alert) else last)]
 
 
 def decide_alerts(
@@ -191,47 +222,67 @@ def decide_alerts(
     return told
 
 
-def gone_alerts(alerts: list[AlertReport], before: Told | None) -> list[str]:
-    """Return the sentences of alerts that were there in the run before."""
-    keys = {alert.key for alert in alerts}
-    return [sentence for key, sentence in (before.sentences if before else {}).items() if key not in keys]
+def gone_alerts(alerts: list[AlertReport], before: Told | None, topics: Collection[str]) -> tuple[list[str], int]:
+    """Return the sentences of alerts that were there in the run before, and the number of those whose topics are gone.
 
-
-def withdrawn_alerts(
-    alerts: list[AlertReport], before: Told | None, topics: Collection[str], reason: WithdrawalReason
-) -> tuple[list[WithdrawnAlert], int]:
-    """Return the alerts that were there in the run before, and the number of those whose topics are gone.
-
-    An alert of a topic without rows is counted and not named, so that no page names a topic that was erased.
+    An alert is still there if an alert of this run covers the moment at which it opened. An alert of a topic without rows is
+    counted and not named, so that no page names a topic that was erased.
 
     Args:
         alerts: the alerts of this run.
         before: the record of the run before.
         topics: the topics that have rows.
-        reason: why alerts are gone.
     """
-    keys = {alert.key for alert in alerts}
-    gone = {key: sentence for key, sentence in (before.sentences if before else {}).items() if key not in keys}
-    named = [
-        WithdrawnAlert(sentence=sentence, reason=reason) for key, sentence in gone.items() if _topic(key) in topics
-    ]
+    if before is None:
+        return [], 0
+    by_series: dict[str, list[AlertReport]] = {}
+    for alert in alerts:
+        by_series.setdefault(_series_of(alert), []).append(alert)
+    gone = {}
+    for key, sentence in before.sentences.items():
+        opening = _openings([key])
+        if not any(_covers_any(alert, opening) for series in opening for alert in by_series.get(series, ())):
+            gone[key] = sentence
+    named = [sentence for key, sentence in gone.items() if before.topic_of(key, topics) is not None]
     return named, len(gone) - len(named)
 
 
 def found_alerts(alerts: list[AlertReport], before: Told | None) -> list[str]:
     """Return the sentences of alerts about the past that the run before did not see."""
-    if before is None:
+    if before is None or before.last_bucket is None:
         return []
-    return [
-        alert.sentence
-        for alert in alerts
-        if alert.key not in before.sentences and before.last_bucket is not None and alert.opened <= before.last_bucket
-    ]
+    known, last = _openings(before.sentences), _utc(before.last_bucket)
+    return [alert.sentence for alert in alerts if _utc(alert.opened) <= last and not _covers_any(alert, known)]
 
 
-def _topic_and_series(key: str) -> str:
-    return key.rsplit("|", 1)[0]
+def _covers_any(alert: AlertReport, openings: dict[str, list[dt.datetime]]) -> bool:
+    """Return whether an alert of the same topic and series opened at a moment within this alert."""
+    opened, closed = _utc(alert.opened), None if alert.closed is None else _utc(alert.closed)
+    return any(
+        opened <= moment and (closed is None or moment < closed) for moment in openings.get(_series_of(alert), ())
+    )
 
 
-def _topic(key: str) -> str:
-    return key.rsplit("|", 2)[0]
+def _openings(keys: Iterable[str]) -> dict[str, list[dt.datetime]]:
+    """Return the moments at which alerts opened, in UTC, by topic and series. Keys hold local times, in any zone."""
+    openings: dict[str, list[dt.datetime]] = {}
+    for key in keys:
+        series, opened = key.rsplit("|", 1)
+        openings.setdefault(series, []).append(_utc(dt.datetime.fromisoformat(opened)))
+    return openings
+
+
+def _series_of(alert: AlertReport) -> str:
+    """Return the alert's topic and series, as its key names them."""
+    return alert.key.rsplit("|", 1)[0]
+
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    """Return a moment in UTC: within a zone Python compares local times, of which summer time repeats some."""
+    return moment.astimezone(dt.UTC)
+
+
+def _possible_topics(key: str) -> list[str]:
+    """Return every topic that the key may have: several if topic or class contains the sign between them."""
+    parts = key.rsplit("|", 1)[0].split("|")
+    return ["|".join(parts[:number]) for number in range(1, len(parts))]

@@ -2,13 +2,14 @@
 
 import datetime as dt
 import html
+import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from sbert.apply.monitoring.report import left_out, model_sentence
+from sbert.apply.monitoring.report import left_out, model_sentence, withdrawn_sentences
 from sbert.apply.monitoring.run import monitor
 from sbert.table.delta import Table
 from tests.sbert.apply.monitoring.test_monitor import CALM, NOW, SETTINGS, classify, hours
@@ -36,7 +37,10 @@ def test_a_withdrawn_alert_stands_on_the_page_with_its_reason(places: tuple[str,
     assert page.count("gives the share of rows that the classifier named, which is not corrected") == 1
 
 
-def test_a_withdrawn_alert_of_a_topic_without_rows_is_counted_and_not_named(places: tuple[str, Path, Path]) -> None:
+@pytest.mark.parametrize("head", ["h", "g"])  # the same model, and another one
+def test_a_withdrawn_alert_of_a_topic_without_rows_is_counted_and_not_named(
+    places: tuple[str, Path, Path], head: str
+) -> None:
     """An erasure may have removed the topic, so nothing writes its name again."""
     table, classes, out = places
     settings = SETTINGS.model_copy(update={"topic_column": "kind", "min_volume": 1})
@@ -50,14 +54,72 @@ def test_a_withdrawn_alert_of_a_topic_without_rows_is_counted_and_not_named(plac
     assert isinstance(kinds, pl.DataFrame)
     left = set(kinds.filter(pl.col("kind") != topic)["id"])
     make_version(table, {"a": {row: number for row, number in rows.items() if row in left}})
-    classify(table, classes)
+    classify(table, classes, head * 32)
     report = monitor(str(classes), str(out), settings, now=NOW)
     assert report.num_withdrawn_with_topic == sum(alert.topic == topic for alert in alerts)
     assert report.withdrawn_alerts == []
-    assert topic not in report.model_dump_json()
+    assert report.gone_with_model == []
+    assert report.is_new_model == (head == "g")
+    assert json.dumps(topic, ensure_ascii=False)[1:-1] not in report.model_dump_json()
     page = Path(report.page_uri).read_text()
-    assert topic not in page
+    assert topic not in html.unescape(page)
     assert "no rows any more" in page
+    assert ("although the classes are of the same model" in page) == (head == "h")
+
+
+def test_another_topic_column_withdraws_alerts_because_of_the_settings(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"topic_column": "kind", "min_volume": 1})
+    make_version(table, {"a": hours([*[0.0] * 10, 0.9])})
+    classify(table, classes)
+    alerts = monitor(str(classes), str(out), settings, now=NOW).alerts
+    report = monitor(str(classes), str(out), settings.model_copy(update={"topic_column": None}), now=NOW)
+    assert withdrawn_sentences(report) == [(f"{len(alerts)} alerts", "the settings were changed")]
+
+
+@pytest.mark.parametrize("update", [{"time_zone": "Europe/Berlin"}, {"bucket": "2h"}])
+def test_settings_that_keep_an_event_withdraw_nothing(places: tuple[str, Path, Path], update: dict[str, str]) -> None:
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"min_volume": 10})
+    make_version(table, {"a": hours([*CALM, 0.2, 0.2, 0.2, 0.9, 0.9])})
+    classify(table, classes)
+    first = monitor(str(classes), str(out), settings, now=NOW)
+    assert first.num_open == 1
+    report = monitor(str(classes), str(out), settings.model_validate({**settings.model_dump(), **update}), now=NOW)
+    assert report.num_open == 1
+    assert report.alerts[0].key != first.alerts[0].key
+    assert withdrawn_sentences(report) == []
+    assert report.new_alerts == []
+
+
+def test_late_rows_that_make_an_event_begin_earlier_withdraw_nothing_and_tell_nothing(
+    places: tuple[str, Path, Path],
+) -> None:
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"min_volume": 10})
+    make_version(table, {"a": hours([*CALM, 0.2, 0.9, 0.9])})
+    classify(table, classes)
+    (told,) = monitor(str(classes), str(out), settings, now=NOW).new_alerts
+    make_version(table, {"a": hours([*CALM, 0.9, 0.9, 0.9])})
+    classify(table, classes)
+    report = monitor(str(classes), str(out), settings, now=NOW)
+    assert [alert.opened for alert in report.alerts] == [told.opened - dt.timedelta(hours=1)]
+    assert withdrawn_sentences(report) == []
+    assert report.new_alerts == []
+
+
+def test_a_switch_tells_an_event_that_begins_after_the_open_one_ended(places: tuple[str, Path, Path]) -> None:
+    table, classes, out = places
+    settings = SETTINGS.model_copy(update={"min_volume": 10, "close_after": 2})
+    make_version(table, {"a": hours([*CALM, 0.9, 0.9, 0.2])})
+    classify(table, classes)
+    assert monitor(str(classes), str(out), settings, now=NOW).num_open == 1
+    make_version(table, {"a": hours([*CALM, 0.9, 0.9, 0.2, 0.2, 0.9])})
+    classify(table, classes, "g" * 32)
+    report = monitor(str(classes), str(out), settings, now=NOW)
+    assert report.is_new_model
+    assert [alert.closed is None for alert in report.alerts] == [True, False]
+    assert report.new_alerts == report.alerts[:1]
 
 
 def test_a_model_that_sees_the_same_past_is_no_word_worth(places: tuple[str, Path, Path]) -> None:

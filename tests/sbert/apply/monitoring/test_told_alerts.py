@@ -2,12 +2,22 @@
 
 import datetime as dt
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from sbert.apply.monitoring.report import AlertReport
 from sbert.apply.monitoring.settings import FirstAlert
-from sbert.apply.monitoring.told_alerts import News, Told, decide_alerts, news, read_told, write_told
+from sbert.apply.monitoring.told_alerts import (
+    News,
+    Told,
+    decide_alerts,
+    found_alerts,
+    gone_alerts,
+    news,
+    read_told,
+    write_told,
+)
 from sbert.errors import TableError
 from sbert.registry.approval import made_now
 
@@ -98,6 +108,76 @@ def test_another_model_that_sees_an_open_event_begin_later_does_not_tell_it_agai
     assert told(before, is_told_anew=False) == [later, next_one, other]
     closed = before.model_copy(update={"open_keys": []})
     assert told(closed, is_told_anew=True) == [later, next_one, other]
+
+
+def test_another_model_tells_an_event_after_one_that_it_saw_end() -> None:
+    """Calm buckets before the switch count, so the open alert can end sooner than `close_after` buckets after it."""
+    was_open, next_one = alert("shoes", -1), alert("shoes", 1)
+    before = Told(model="m", last_bucket=FIRST, sentences={was_open.key: "told"}, open_keys=[was_open.key])
+
+    def told(*earlier: AlertReport) -> list[AlertReport]:
+        closes_after = dt.timedelta(days=2)
+        alerts = [next_one, *earlier]
+        return news(alerts, before, FirstAlert.AUTOMATIC, is_told_anew=True, closes_after=closes_after).told
+
+    assert told(alert("shoes", 0, is_open=False)) == [next_one]
+    assert told(alert("hats", 0, is_open=False)) == []
+    assert told(alert("shoes", -5, is_open=False)) == []  # that one ended before the open event began
+
+
+def test_late_rows_that_make_an_open_event_begin_earlier_tell_nothing(tmp_path: Path) -> None:
+    run(tmp_path, [alert("shoes", 2)], FirstAlert.AUTOMATIC)
+    before = read_told(str(tmp_path))
+    assert before is not None
+    with_open = before.model_copy(update={"open_keys": [alert("shoes", 2).key]})
+    earlier = [alert("shoes", 1)]
+
+    def told(record: Told, alerts: list[AlertReport]) -> list[AlertReport]:
+        closes_after = dt.timedelta(days=2)
+        return news(alerts, record, FirstAlert.AUTOMATIC, is_told_anew=False, closes_after=closes_after).told
+
+    assert told(with_open, earlier) == []
+    assert told(before, earlier) == earlier  # no alert was open
+    assert told(with_open, [alert("shoes", 1, is_open=False)]) != []  # it ends before that event
+    assert gone_alerts(earlier, with_open, {"shoes"}) == ([], 0)
+    assert gone_alerts([alert("shoes", 1, is_open=False)], with_open, {"shoes"}) == (["shoes 2"], 0)
+    assert found_alerts(earlier, with_open.model_copy(update={"last_bucket": earlier[0].opened})) == []
+
+
+def test_an_alert_that_waits_goes_on_waiting_when_late_rows_make_it_begin_earlier(tmp_path: Path) -> None:
+    assert run(tmp_path, [alert("shoes", 2)]).waiting == [alert("shoes", 2)]
+    assert run(tmp_path, [alert("shoes", 1)]).waiting == [alert("shoes", 1)]
+
+
+def test_another_time_zone_makes_no_other_alert() -> None:
+    known = alert("shoes", 1)
+    opened = known.opened.astimezone(ZoneInfo("Asia/Tokyo"))
+    same = known.model_copy(update={"opened": opened, "key": f"shoes|bad|{opened.isoformat()}"})
+    assert same.key != known.key
+    before = Told(model="m", last_bucket=known.opened, sentences={known.key: "told"})
+    assert gone_alerts([same], before, {"shoes"}) == ([], 0)
+    assert found_alerts([same], before) == []
+    for is_told_anew in (False, True):
+        outcome = news(
+            [same], before, FirstAlert.AUTOMATIC, is_told_anew=is_told_anew, closes_after=dt.timedelta(days=2)
+        )
+        assert outcome.told == []
+
+
+def test_a_topic_is_found_where_topic_or_class_contain_the_sign_of_the_key() -> None:
+    key = f"shoes|a|b|{FIRST.isoformat()}"
+    decision = made_now(approved=True, name="Ada", reason="it is real")
+    earlier = Told(model="m", last_bucket=FIRST, sentences={key: "shoes: x"}, decisions={key: decision})
+    assert gone_alerts([], earlier, {"shoes", "hats"}) == (["shoes: x"], 0)
+    assert gone_alerts([], earlier, {"hats"}) == ([], 1)
+    assert "shoes" in earlier.known_topics
+    assert set(earlier.without_gone_topics({"shoes"}).decisions) == {key}
+    assert earlier.without_gone_topics({"hats"}).decisions == {}
+    erased = earlier.model_copy(update={"alert_topics": {key: "shoes|a"}})  # the record names the topic, which is gone
+    assert gone_alerts([], erased, {"shoes"}) == ([], 1)
+    left = erased.without_gone_topics({"shoes"})
+    assert left.decisions == {}
+    assert left.alert_topics == {}
 
 
 def test_topics_of_an_earlier_record_are_known(tmp_path: Path) -> None:
