@@ -1,5 +1,6 @@
 """Read the times of rows, in many spellings, as moments."""
 
+import datetime as dt
 from enum import StrEnum
 
 import polars as pl
@@ -9,7 +10,7 @@ from sbert.errors import ColumnError
 from sbert.table.delta import Table
 from sbert.table.shard_file import open_shard
 
-__all__ = ["TimeFormat", "check_times", "moments_of", "shown_value", "without_value"]
+__all__ = ["TimeFormat", "check_times", "first_shown", "moments_of", "without_value"]
 
 EXCEL_EPOCH_DAYS = 25_569
 """Days from Excel's day 0, 30 December 1899, to 1 January 1970."""
@@ -18,6 +19,11 @@ EXCEL_DAYS = 1.0, 200_000.0
 """Excel's days from 1900 to 2447: smaller than any Unix second of this century."""
 LEAST_MILLISECONDS = 1e11
 """Unix milliseconds from 1973 on; as seconds this number would be the year 5138."""
+EARLIEST = dt.datetime(2, 1, 1, tzinfo=dt.UTC)
+"""Earlier moments are no times: a zone or a bucket could move a moment of the year 1 to before the first year of Python."""
+LATEST = dt.datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=dt.UTC)
+MAX_WRITTEN_MILLISECONDS = 10**15
+"""Unix milliseconds of the year 33658: Polars cannot write dates of far later years."""
 MAX_SHOWN = 60
 """Characters of a value that an error shows."""
 
@@ -50,9 +56,9 @@ def check_times(table: Table, column: str) -> None:
                 if moments_of(values).count():
                     return
                 num_rows += len(values)
-                example = values.drop_nulls().first() if example is None else example
+                example = first_shown(values) if example is None else example
     if num_rows:
-        seen = "all are empty" if example is None else f"for example {shown_value(example)}"
+        seen = "all are empty" if example is None else f"for example {example}"
         raise ColumnError(
             f"{table.uri}: none of the {num_rows:,} values of the kept column {column!r} is a time ({seen}): name a "
             "column of timestamps, dates, ISO text, or Unix or Excel numbers"
@@ -60,7 +66,7 @@ def check_times(table: Table, column: str) -> None:
 
 
 def moments_of(column: pl.Series, zone: str = "UTC", form: TimeFormat = TimeFormat.AUTO) -> pl.Series:
-    """Return moments in UTC, milliseconds; null where a value is no time.
+    """Return moments in UTC, milliseconds; null where a value is no time of the years 2 to 9999.
 
     Text may be ISO 8601 (with or without zone), a date, or a number; each value by itself.
 
@@ -74,10 +80,10 @@ def moments_of(column: pl.Series, zone: str = "UTC", form: TimeFormat = TimeForm
     """
     kind = column.dtype
     if isinstance(kind, pl.Datetime):
-        zoned = column if kind.time_zone else _in_zone(column, zone)
-        return zoned.dt.convert_time_zone("UTC").dt.cast_time_unit("ms")
+        moments = column.dt.cast_time_unit("ms")
+        return _possible(moments.dt.convert_time_zone("UTC")) if kind.time_zone else _in_zone(moments, zone)
     if kind == pl.Date:
-        return _in_zone(column.cast(pl.Datetime("ms")), zone).dt.convert_time_zone("UTC")
+        return _in_zone(column.cast(pl.Datetime("ms")), zone)
     if kind.is_numeric():
         return _numbers(column.cast(pl.Float64), zone, form)
     if kind == pl.String:
@@ -94,9 +100,19 @@ def without_value(column: pl.Series) -> pl.Series:
     return column.is_null()
 
 
-def shown_value(value: object) -> str:
-    """Return a value of a time column in quotes, cut to `MAX_SHOWN` characters."""
-    return repr(str(value)[:MAX_SHOWN])
+def first_shown(values: pl.Series) -> str | None:
+    """Return the first value of a time column that is not null, in quotes, cut to `MAX_SHOWN` characters; None without one.
+
+    A time of a year that nothing can write as a date is shown as its number, with the type.
+    """
+    first = values.drop_nulls().head(1)
+    if not len(first):
+        return None
+    if first.dtype.is_temporal():
+        milliseconds = first.cast(pl.Datetime("ms")).to_physical()
+        if milliseconds.abs()[0] > MAX_WRITTEN_MILLISECONDS:
+            return repr(f"{first.to_physical()[0]} ({first.dtype})"[:MAX_SHOWN])
+    return repr(first.cast(pl.String)[0][:MAX_SHOWN])
 
 
 def _texts(column: pl.Series, zone: str, form: TimeFormat) -> pl.Series:
@@ -109,9 +125,13 @@ def _texts(column: pl.Series, zone: str, form: TimeFormat) -> pl.Series:
             for number, form in enumerate(("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d"))
         ]
     ).select(pl.coalesce(pl.all()))
-    in_zone = _in_zone(local.to_series(), zone).dt.convert_time_zone("UTC")
+    in_zone = _in_zone(local.to_series(), zone)
     numbers = _numbers(text.cast(pl.Float64, strict=False), zone, form)
-    return pl.DataFrame({"a": with_zone, "b": in_zone, "c": numbers}).select(pl.coalesce("a", "b", "c")).to_series()
+    return (
+        pl.DataFrame({"a": _possible(with_zone), "b": in_zone, "c": numbers})
+        .select(pl.coalesce("a", "b", "c"))
+        .to_series()
+    )
 
 
 def _numbers(values: pl.Series, zone: str, form: TimeFormat) -> pl.Series:
@@ -123,7 +143,7 @@ def _numbers(values: pl.Series, zone: str, form: TimeFormat) -> pl.Series:
         )
         .to_series(),
         zone,
-    ).dt.convert_time_zone("UTC")
+    )
     frame = pl.DataFrame({"value": values, "days": days})
     seconds = (value * 1_000).round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms", "UTC"))
     milliseconds = value.round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms", "UTC"))
@@ -142,9 +162,22 @@ def _numbers(values: pl.Series, zone: str, form: TimeFormat) -> pl.Series:
                 .then(seconds)
                 .otherwise(milliseconds)
             )
-    return frame.select(pl.when(value.is_finite()).then(moment).alias("moment")).to_series()
+    return _possible(frame.select(pl.when(value.is_finite()).then(moment).alias("moment")).to_series())
 
 
 def _in_zone(naive: pl.Series, zone: str) -> pl.Series:
-    """Read local times in a zone; an hour that summer time skips has no time, of one that comes twice the first counts."""
-    return naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    """Read local times in a zone, as moments in UTC.
+
+    An hour that summer time skips has no time, of one that comes twice the first counts. Polars cannot compute with all
+    times that it can hold, so those of impossible years are left out before.
+    """
+    local = _possible(naive.dt.replace_time_zone("UTC")).dt.replace_time_zone(None)
+    moments = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return _possible(moments.dt.convert_time_zone("UTC"))
+
+
+def _possible(moments: pl.Series) -> pl.Series:
+    """Return moments with null in place of those before `EARLIEST` and after `LATEST`."""
+    moment = pl.col("moment")
+    is_possible = moment.is_between(pl.lit(EARLIEST), pl.lit(LATEST))
+    return pl.DataFrame({"moment": moments}).select(pl.when(is_possible).then(moment)).to_series()

@@ -8,7 +8,7 @@ import polars as pl
 from sbert.apply.kept_columns import check_kept
 from sbert.apply.monitoring.monitored_table import MonitoredTable
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.times import check_times, moments_of, shown_value, without_value
+from sbert.apply.times import check_times, first_shown, moments_of, without_value
 from sbert.counted import counted
 from sbert.errors import SettingsError
 
@@ -65,7 +65,7 @@ def count_cells(monitored: MonitoredTable, settings: MonitoringSettings, now: dt
         num_without += int(is_without.sum() or 0)
         num_unreadable += len(wrong)
         if unreadable is None and len(wrong):
-            unreadable = shown_value(wrong[0])
+            unreadable = first_shown(wrong)
         num_future += int(is_future.sum() or 0)
         kept = placed.filter(~is_future.fill_null(value=True))
         if monitored.is_multi_label and monitored.label_column is not None:

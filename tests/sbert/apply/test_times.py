@@ -8,7 +8,7 @@ import pytest
 
 from sbert.apply.monitoring.cells import buckets_of
 from sbert.apply.monitoring.settings import MonitoringSettings
-from sbert.apply.times import TimeFormat, check_times, moments_of
+from sbert.apply.times import TimeFormat, check_times, first_shown, moments_of
 from sbert.errors import ColumnError, SettingsError
 from tests.support.made_texts import make_text_version
 
@@ -97,3 +97,38 @@ def test_a_column_of_which_no_value_is_a_time_is_named_with_an_example(tmp_path:
         check_times(table, "kind")
     with pytest.raises(ColumnError, match=r"no kept column 'when' \(kept: text, at, kind, none\)"):
         check_times(table, "when")
+
+
+FAR = 2**62
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Europe/Berlin"])
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        (pl.Series("at", [FAR]), f"'{FAR}'"),
+        (pl.Series("at", [-FAR]), f"'{-FAR}'"),
+        (pl.Series("at", [-(2**40) * 1000]), "'-1099511627776000'"),
+        (pl.Series("at", [1e300]), "'1e+300'"),
+        (pl.Series("at", [str(-FAR)]), f"'{-FAR}'"),
+        (pl.Series("at", [dt.date(1, 1, 1)]), "'0001-01-01'"),
+        (pl.Series("at", [FAR]).cast(pl.Datetime("ms")), f"'{FAR} (Datetime(time_unit='ms', time_zone=None))'"),
+        (
+            pl.Series("at", [-FAR]).cast(pl.Datetime("us", "UTC")),
+            f"'{-FAR} (Datetime(time_unit='us', time_zone='UTC'))'",
+        ),
+        (pl.Series("at", [2**31 - 1], dtype=pl.Int32).cast(pl.Date), f"'{2**31 - 1} (Date)'"),
+    ],
+)
+def test_a_value_of_an_impossible_year_is_no_time_and_is_shown(column: pl.Series, shown: str, zone: str) -> None:
+    for form in TimeFormat:
+        assert moments_of(column, zone, form).to_list() == [None]
+    written = first_shown(column)
+    assert written is not None
+    assert written.replace('"', "'")[:40] == shown[:40]
+
+
+def test_the_last_day_of_the_last_year_is_a_time() -> None:
+    last = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
+    assert moments_of(pl.Series("at", ["9999-12-31", "0002-01-01"])).to_list() == [last, last.replace(2, 1, 1)]
+    assert first_shown(pl.Series("at", [None], dtype=pl.Int64)) is None

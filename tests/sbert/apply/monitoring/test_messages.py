@@ -168,6 +168,30 @@ def test_times_that_cannot_be_read_are_counted_apart_with_an_example(
     assert f"of 204 rows none has a time that can be used ({', '.join(said)}, 200 in the future)" in caplog.text
 
 
+@pytest.mark.parametrize("wrong", [2**62, -(2**62), -(2**40) * 1000])
+def test_one_wrong_number_among_the_times_is_counted_and_shown(
+    places: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    table, classes, out = places
+
+    def kept(name: str, number: int) -> Any:
+        if name != "count":
+            return kept_value(name, number)
+        return wrong if number == 901 else int(kept_value("at", number).timestamp())
+
+    monkeypatch.setattr("tests.support.made_tables.kept_value", kept)
+    make_version(table, {"a": {**hours(CALM), "x": 901}})
+    classify(table, classes)
+    report = monitor(str(classes), str(out), SETTINGS.model_copy(update={"time_column": "count"}), now=NOW)
+    assert (report.num_rows, report.num_without_time, report.num_unreadable_time, report.num_in_future) == (
+        201,
+        0,
+        1,
+        0,
+    )
+    assert report.unreadable_time == f"'{wrong}'"
+
+
 @pytest.mark.parametrize(
     ("settings", "hours_of_rows", "said"),
     [
