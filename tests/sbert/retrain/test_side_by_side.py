@@ -1,12 +1,12 @@
 """A search whose trials run side by side on workers: what they tell, what stops them, and what a kill costs."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from sbert.errors import SbertError, TooFewLabelsError, WorkerError
+from sbert.retrain import tuning
 from sbert.retrain.trial import TrialEnd
 from tests.sbert.retrain.scripted_search import (
     SPACE,
@@ -88,19 +88,22 @@ def test_a_worker_is_told_that_its_trial_fell_behind(
 def test_the_time_limit_stops_the_trials_that_are_running(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    is_over, is_first = threading.Event(), threading.Lock()
+
     def script(rate: float, tell: Tell) -> float:
-        if rate == 2e-3:
-            time.sleep(0.3)
+        if is_first.acquire(blocking=False):
             return 0.5
+        is_over.set()
         until_stopped(tell, 0.5, 0.4)
         return 0.0
 
     script_training(monkeypatch, script)
+    monkeypatch.setattr(tuning._Tuning, "_is_over", lambda _: is_over.is_set())
     asked = make_job(trials=6, space=SPACE, max_minutes=0.01, prune=False)
     outcome = search(asked, tmp_path / "found", ThreadWorkers(2), [])
     ends = [(each.outcome, each.reason) for each in outcome.training.trials]
-    assert ("completed", "") in ends
-    assert ends.count(("stopped", "the time limit of 0.01 minutes")) >= 1
+    assert ends[0] == ("completed", "")
+    assert set(ends[1:]) == {("stopped", "the time limit of 0.01 minutes")}
     assert len(ends) < 6
 
 
@@ -133,10 +136,10 @@ def test_a_search_that_is_killed_goes_on_with_all_trials_that_were_running(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     job = make_job(trials=4, space=SPACE, prune=False)
-    release = threading.Event()
+    release, is_first = threading.Event(), threading.Lock()
 
     def script(rate: float, tell: Tell) -> float:
-        if rate != 2e-3:
+        if not is_first.acquire(blocking=False):  # the recipe ends, all others wait, whatever values they try
             release.wait(60)
         return 100 * rate
 
