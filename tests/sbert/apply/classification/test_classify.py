@@ -1,8 +1,6 @@
 """The classes of a table follow its rows and its labels, at the cost of what changed."""
 
-import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,75 +8,31 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sbert.apply.classification import head_search, heads
-from sbert.apply.classification.run import ClassificationReport, classify
-from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSearchSettings, HeadSettings
-from sbert.apply.classification.trained import HeadChoice, LabelledRows, train_head
+from sbert.apply.classification import heads
+from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.neighbours.job import NeighboursJob
-from sbert.derived.derived_table import DerivedTable
 from sbert.derived.run import derive
 from sbert.errors import LabelError, SettingsError, TableError
-from sbert.retrain import study
 from sbert.table.delta import Table
+from tests.sbert.apply.classification.made_labels import (
+    QUICK,
+    SETTINGS,
+    give_vectors,
+    output,
+    rows,
+    run,
+    sign_of,
+    text_of,
+    write_labels,
+)
 from tests.support.earlier_records import record_settings
 from tests.support.made_tables import make_version, unit_vector
-
-QUICK = HeadSettings(kinds=(HeadKind.LINEAR,), strengths=(10.0,), num_folds=2)
-SETTINGS = ClassificationSettings(head=QUICK)
 
 
 @pytest.fixture(autouse=True)
 def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each labelled text the vector of the number at its end; the made tables have no encoder."""
-
-    def of_texts(_: Table, texts: list[str]) -> np.ndarray[Any, Any]:
-        return np.array([unit_vector(int(text.split()[-1])) for text in texts], np.float32)
-
-    monkeypatch.setattr(heads, "vectors_of_texts", of_texts)
-
-
-def rows(first: int, count: int) -> dict[str, int]:
-    return {str(number): number for number in range(first, first + count)}
-
-
-def text_of(number: int) -> str:
-    """Return a text that is like no other."""
-    return f"{hashlib.sha256(str(number).encode()).hexdigest()} {number}"
-
-
-def sign_of(number: int) -> str:
-    return "up" if unit_vector(number)[0] > 0 else "down"
-
-
-def write_labels(folder: Path, numbers: range, *, wrong: bool = False, name: str = "labels.jsonl") -> str:
-    folder.mkdir(exist_ok=True)
-    other = {"up": "down", "down": "up"}
-    (folder / name).write_text(
-        "".join(
-            json.dumps(
-                {
-                    "text": text_of(number),
-                    "label": other[sign_of(number)] if wrong else sign_of(number),
-                    "tone": "warm" if unit_vector(number)[1] > 0 else "cold",
-                    "region": "north" if number % 2 else "south",
-                    "split": "test" if number % 4 == 0 else "train",
-                }
-            )
-            + "\n"
-            for number in numbers
-        )
-    )
-    return str(folder)
-
-
-def run(table: str, labels: str, out: Path, settings: ClassificationSettings = SETTINGS) -> ClassificationReport:
-    return classify(table, labels, str(out), settings)
-
-
-def output(out: Path) -> pl.DataFrame:
-    frame = DerivedTable.open(str(out)).scan().sort("source", "id").collect()
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    """Vectors of the labelled texts."""
+    give_vectors(monkeypatch)
 
 
 def test_every_row_has_its_class_and_a_night_costs_what_changed(tmp_path: Path) -> None:
@@ -179,95 +133,6 @@ def test_a_head_that_answers_nothing_is_no_good_news_and_the_page_names_the_sett
     assert "change since the last run" not in page
 
 
-def test_new_labels_replace_the_head_unless_it_is_worse(tmp_path: Path) -> None:
-    table, out = str(tmp_path / "table"), tmp_path / "out"
-    make_version(table, {"a": rows(1_000, 60)})
-    labels = write_labels(tmp_path / "labels", range(400))
-    before = run(table, labels, out)
-    good = output(out)
-    write_labels(tmp_path / "labels", range(401, 1_200, 2), wrong=True, name="mistaken.jsonl")
-    refused = run(table, labels, out)
-    head = refused.tasks[0].head
-    assert head.refused is not None
-    assert head.fingerprint == before.tasks[0].head.fingerprint
-    assert "macro-F1 drops by" in head.reason
-    assert refused.output.num_rows_built == 0
-    assert output(out).equals(good)
-    assert "A new head was refused" in Path(refused.report_uri).read_text()
-    (tmp_path / "labels/mistaken.jsonl").unlink()
-    write_labels(tmp_path / "labels", range(401, 800, 2), name="more.jsonl")
-    accepted = run(table, labels, out)
-    assert accepted.tasks[0].head.is_new
-    assert re.fullmatch(r"macro-F1 [01]\.\d{4} → [01]\.\d{4} on 100 held-out rows", accepted.tasks[0].head.reason)
-    assert accepted.output.num_rows_built == 60
-
-
-def test_a_drop_within_the_tolerance_and_changed_classes_are_told(tmp_path: Path) -> None:
-    table, out = str(tmp_path / "table"), tmp_path / "out"
-    make_version(table, {"a": rows(1_000, 60)})
-    labels = write_labels(tmp_path / "labels", range(400))
-    tolerant = SETTINGS.model_copy(update={"tolerance": 1.0})
-    run(table, labels, out, tolerant)
-    write_labels(tmp_path / "labels", range(401, 1_200, 2), wrong=True, name="mistaken.jsonl")
-    reason = run(table, labels, out, tolerant).tasks[0].head.reason
-    found = re.fullmatch(r"macro-F1 (\S+) → (\S+) on 100 held-out rows, a drop within the tolerance of 1", reason)
-    assert found is not None, reason
-    assert float(found[1]) > float(found[2])
-    tones = tolerant.model_copy(update={"labels": tolerant.labels.model_copy(update={"columns": {"label": "tone"}})})
-    reason = run(table, labels, out, tones).tasks[0].head.reason
-    assert "(2 classes new: 'cold', 'warm'; 2 classes gone: 'down', 'up')" in reason
-
-
-def test_a_class_that_nearly_all_rows_have_is_told_every_night_and_in_the_report(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    table, out = str(tmp_path / "table"), tmp_path / "out"
-    make_version(table, {"a": rows(1_000, 20)})
-    up = [number for number in range(2_000) if sign_of(number) == "up"][:180]
-    down = [number for number in range(2_000) if sign_of(number) == "down"][:20]
-    labels = tmp_path / "labels"
-    labels.mkdir()
-    lines = [{"text": text_of(number), "label": sign_of(number)} for number in [*up, *down]]
-    (labels / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for _ in range(2):
-        caplog.clear()
-        report = run(table, str(labels), out)
-        told = "90 % of the labelled rows have the class 'up': judge the head by macro-F1, not by accuracy"
-        assert report.tasks[0].head.dominant == told
-        assert told in caplog.text
-    assert told.replace("'", "&#39;") in Path(report.report_uri).read_text().replace("&#x27;", "&#39;")
-
-
-def test_another_encoder_needs_a_head_of_its_own(tmp_path: Path) -> None:
-    table, out = str(tmp_path / "table"), tmp_path / "out"
-    make_version(table, {"a": rows(1_000, 40)})
-    labels = write_labels(tmp_path / "labels", range(200))
-    first = run(table, labels, out)
-    make_version(table, {"a": rows(1_000, 40)}, encoder_number=1)
-    second = run(table, labels, out)
-    assert second.tasks[0].head.fingerprint != first.tasks[0].head.fingerprint
-    reason = second.tasks[0].head.reason
-    assert "another encoder, whose vectors the head before cannot classify: macro-F1 " in reason
-    quality = first.tasks[0].head.quality
-    assert quality is not None
-    assert f"{quality.macro_f1.value:.4f} of the head before when it was last measured" in reason
-    assert second.output.num_rows_built == 40
-
-
-def test_measures_of_a_head_that_was_never_in_use_are_not_taken_for_those_of_the_head_before(tmp_path: Path) -> None:
-    """A run that is killed between measuring and classifying leaves the measures of its own head."""
-    table, out = str(tmp_path / "table"), tmp_path / "out"
-    make_version(table, {"a": rows(1_000, 40)})
-    labels = write_labels(tmp_path / "labels", range(200))
-    run(table, labels, out)
-    kept = out / "_reports/measures.json"
-    kept.write_text(json.dumps({**json.loads(kept.read_text()), "head": "of a killed run"}))
-    make_version(table, {"a": rows(1_000, 40)}, encoder_number=1)
-    assert run(table, labels, out).tasks[0].head.reason == (
-        "the table has another encoder, whose vectors the head before cannot classify"
-    )
-
-
 def test_several_tasks_stand_side_by_side(tmp_path: Path) -> None:
     table, out = str(tmp_path / "table"), tmp_path / "out"
     make_version(table, {"a": rows(1_000, 40)})
@@ -279,17 +144,6 @@ def test_several_tasks_stand_side_by_side(tmp_path: Path) -> None:
     warm = ["warm" if unit_vector(int(number))[1] > 0 else "cold" for number in classified["id"]]
     assert (classified["tone_label"] == pl.Series(warm)).mean() > 0.85
     assert [task.head.task for task in report.tasks] == ["label", "tone"]
-
-
-def test_tasks_that_leave_the_output_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    table, out = str(tmp_path / "table"), tmp_path / "out"
-    make_version(table, {"a": rows(1_000, 40)})
-    labels = write_labels(tmp_path / "labels", range(300))
-    run(table, labels, out, SETTINGS.model_copy(update={"label_columns": ("label", "tone")}))
-    assert "not asked for" not in caplog.text
-    run(table, labels, out, SETTINGS.model_copy(update={"label_columns": ("label",)}))
-    assert "1 task is not asked for any more, so the columns leave the output" in caplog.text
-    assert "to keep them: 'tone'" in caplog.text
 
 
 def test_a_group_that_is_surely_worse_refuses_a_head(tmp_path: Path) -> None:
@@ -355,65 +209,3 @@ def test_a_head_that_is_gone_is_named(tmp_path: Path) -> None:
     table = make_version(str(tmp_path / "table"), {"a": rows(1_000, 5)})
     with pytest.raises(TableError, match=r"the head f{32} is not in _heads/: run `sbert classify` again"):
         HEADS.load(str(tmp_path / "out"), "f" * 32, table)
-
-
-def test_a_search_that_was_killed_goes_on_and_its_journal_goes_with_the_stored_head(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table, labels, out = tmp_path / "table", write_labels(tmp_path / "labels", range(100)), tmp_path / "out"
-    make_version(str(table), {"a.jsonl": rows(0, 20)})
-    settings = SETTINGS.with_search(4)
-    began: list[HeadChoice] = []
-
-    def train(labelled: LabelledRows, choice: HeadChoice, *others: Any) -> Any:
-        began.append(choice)
-        if len(began) == 5:
-            raise KeyboardInterrupt
-        return train_head(labelled, choice, *others)
-
-    monkeypatch.setattr(head_search, "train_head", train)
-    with pytest.raises(KeyboardInterrupt):
-        run(str(table), labels, out, settings)
-    [journal] = out.rglob("search.jsonl")
-    assert journal.parent.parent.name == "_heads"
-    assert "text" not in journal.read_text()
-    report = run(str(table), labels, out, settings)
-    assert began[5] == began[4]  # the trial that was running
-    head = report.tasks[0].head
-    assert head.search is not None
-    assert head.search.num_trials == 4
-    assert head.fingerprint == journal.parent.name
-    assert not journal.exists()
-    page = Path(report.report_uri).read_text()
-    assert all(f"trial {number}" in page for number in range(1, 5))
-    assert page.count(head.search.told()) == 1
-    assert "landmarks" in page
-    num_began = len(began)
-    again = run(str(table), labels, out, settings)
-    assert again.tasks[0].head.search == head.search
-    assert again.output.num_rows_built == 0
-    assert len(began) == num_began  # a stored head is not searched again
-    plain = run(str(table), labels, out)
-    assert plain.tasks[0].head.fingerprint != head.fingerprint
-    assert plain.tasks[0].head.search is None
-    assert "landmarks" not in Path(plain.report_uri).read_text()
-
-
-def test_trials_that_were_stopped_are_in_the_report_with_the_reason(tmp_path: Path) -> None:
-    table, labels = tmp_path / "table", write_labels(tmp_path / "labels", range(100))
-    make_version(str(table), {"a.jsonl": rows(0, 20)})
-    search = HeadSearchSettings(trials=9, max_minutes=1e-6)
-    settings = SETTINGS.model_copy(update={"head": QUICK.model_copy(update={"search": search})})
-    report = run(str(table), labels, tmp_path / "out", settings)
-    page = Path(report.report_uri).read_text()
-    assert "stopped: the time limit of 1e-06 minutes" in page
-    assert "The search tried 1 of 9 settings beside the grid, until its time was over (1 stopped early)." in page
-
-
-def test_without_optuna_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, labels = tmp_path / "table", write_labels(tmp_path / "labels", range(100))
-    make_version(str(table), {"a.jsonl": rows(0, 20)})
-    monkeypatch.setattr(study, "find_spec", lambda _: None)
-    with pytest.raises(SettingsError, match=r"pip install 'sbert-prefect\[search\]'"):
-        run(str(table), labels, tmp_path / "out", SETTINGS.with_search(3))
-    assert not (tmp_path / "out").exists()

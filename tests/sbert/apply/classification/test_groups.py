@@ -22,7 +22,7 @@ from sbert.apply.classification.settings import ClassificationSettings
 from sbert.derived.derived_table import DerivedTable
 from sbert.errors import ColumnError
 from sbert.table.delta import Table
-from tests.sbert.apply.classification.test_classify import QUICK, rows, write_labels
+from tests.sbert.apply.classification.made_labels import QUICK, rows, write_labels
 from tests.support.made_tables import kept_value, make_version, unit_vector
 
 SETTINGS = ClassificationSettings(head=QUICK)
