@@ -1,15 +1,10 @@
 """Engines: groups of splits, Ray and Dask clusters on this machine, and what cannot be had."""
 
 import json
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-import psutil
 import pytest
 from pydantic import ValidationError
 
@@ -20,6 +15,7 @@ from sbert.refresh.job import RefreshSettings
 from sbert.refresh.refresh_report import RefreshReport
 from sbert.table.delta import Table
 from tasks.progress import ProgressArtifact
+from tests.support.cluster_workers import a_busy_worker_dies
 from tests.support.tables import read, rows, write
 
 NUM_OBJECTS, ROWS_PER_OBJECT = 12, 10
@@ -161,35 +157,17 @@ def test_a_cluster_makes_the_same_table_as_threads(
 
 
 @pytest.fixture
-def one_worker_dies(raw: Path, tmp_path: Path) -> Iterator[list[str]]:
-    """Kill a worker process once some splits are finished; gives the records that were there then."""
+def one_worker_dies(tmp_path: Path) -> Iterator[list[str]]:
+    """Kill a worker process once some splits are finished; gives the records that were there before."""
     finished: list[str] = []
-    over = threading.Event()
 
-    def is_worker(process: psutil.Process) -> bool:
-        words = " ".join(process.cmdline())
-        is_of_ray = "ray::" in words and "Agent" not in words  # a machine ends with Ray's agents
-        return is_of_ray or ("spawn_main" in words and not process.children())
+    def is_time() -> bool:
+        finished[:] = sorted(path.name for path in (tmp_path / "table/_splits").glob("*.json"))
+        return len(finished) >= 2
 
-    def kill() -> None:
-        while not over.is_set():
-            records = sorted(path.name for path in (tmp_path / "table/_splits").glob("*.json"))
-            if len(records) >= 2:
-                busy = [
-                    process for process in psutil.Process().children(recursive=True)
-                    if is_worker(process) and process.cpu_times().user > 1
-                ]  # fmt: skip
-                if busy:
-                    finished.extend(records)
-                    os.kill(busy[0].pid, signal.SIGKILL)
-                    return
-            time.sleep(0.005)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    yield finished
-    over.set()
-    killer.join()
+    with a_busy_worker_dies(is_time) as killed:
+        yield finished
+        assert killed
 
 
 @pytest.mark.slow

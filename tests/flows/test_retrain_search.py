@@ -1,15 +1,10 @@
 """A search of settings through the flow and the command line, in one process and on workers."""
 
 import json
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -22,6 +17,7 @@ from sbert.labels.label_kinds import LabelKind
 from sbert.registry.store import Registry
 from sbert.retrain.settings import RetrainSettings
 from tests.flows.retraining import QUICK
+from tests.support.cluster_workers import a_busy_worker_dies
 from tests.support.tiny_models import save_tiny
 from tests.support.toy_training import toy_rows
 
@@ -71,25 +67,9 @@ def test_an_engine_that_the_search_cannot_use_is_refused_before_any_work(tmp_pat
 @pytest.fixture
 def killed_worker(tmp_path: Path) -> Iterator[list[int]]:
     """Kill the worker of a trial once it has a checkpoint; gives its process id."""
-    killed: list[int] = []
-    over = threading.Event()
-
-    def kill() -> None:
-        while not over.is_set() and not killed:
-            if list((tmp_path / "models").glob("_runs/*/*/search/trial-*/**/_complete.json")):
-                for process in psutil.Process().children(recursive=True):
-                    words = " ".join(process.cmdline())  # a machine ends with Ray's agents
-                    if "ray::" in words and "Agent" not in words and process.cpu_times().user > 1:
-                        os.kill(process.pid, signal.SIGKILL)
-                        killed.append(process.pid)
-                        return
-            time.sleep(0.005)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    yield killed
-    over.set()
-    killer.join()
+    checkpoints = "_runs/*/*/search/trial-*/**/_complete.json"
+    with a_busy_worker_dies(lambda: any((tmp_path / "models").glob(checkpoints))) as killed:
+        yield killed
 
 
 @pytest.mark.slow
