@@ -27,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 DIM = 384
 MEBI = 2**20
+NUM_GENERATED = 99_991
+"""Generated texts. All are different, as in most corpora: three words write the number of the text."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def tiny_model(folder: Path) -> str:
 
     tokenizer = tiny_tokenizer()
     encoder = SentenceEncoder(
-        tiny_transformer("bert", len(tokenizer)),
+        tiny_transformer("bert", len(tokenizer), num_heads=1),
         tokenizer,
         Pooling(HIDDEN, (PoolingMode.MEAN,)),
         [Dense(HIDDEN, DIM, activation="torch.nn.modules.linear.Identity"), Normalize()],
@@ -68,9 +70,11 @@ def base_texts(corpus: str | None) -> list[str]:
     if corpus is None:
         from tests.support.tiny_models import WORDS
 
+        words = list(dict.fromkeys(WORDS))
+        digits = [[n // len(words) ** place % len(words) for place in range(3)] for n in range(NUM_GENERATED)]
+        more = [[n * 31 + at * (n % 13 + 1) for at in range(1 + n % 17)] for n in range(NUM_GENERATED)]
         return [
-            " ".join(WORDS[(n * 31 + at * (n % 13 + 1)) % len(WORDS)] for at in range(4 + n % 17))
-            for n in range(99_991)
+            " ".join(words[at % len(words)] for at in (*first, *then)) for first, then in zip(digits, more, strict=True)
         ]
     texts: list[str] = []
     for path in sorted(Path(corpus).glob("*.jsonl.gz")):

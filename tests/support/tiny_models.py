@@ -60,12 +60,12 @@ def t5_config(kind: str, vocab_size: int) -> transformers.PretrainedConfig:
     )  # fmt: skip
 
 
-def tiny_transformer(kind: str, vocab_size: int, seed: int = 0) -> transformers.PreTrainedModel:
-    """Make a random transformer with two layers of one architecture."""
+def tiny_transformer(kind: str, vocab_size: int, seed: int = 0, *, num_heads: int = 4) -> transformers.PreTrainedModel:
+    """Make a random transformer with two layers of one architecture. The compiled kernels take BERT with one head."""
     torch.manual_seed(seed)
     common = {"vocab_size": vocab_size, "pad_token_id": 1}
     usual = {
-        "hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+        "hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": num_heads, "intermediate_size": 64,
         "max_position_embeddings": 80, "initializer_range": 0.3,
     }  # fmt: skip
     if kind == "bert":
@@ -77,7 +77,7 @@ def tiny_transformer(kind: str, vocab_size: int, seed: int = 0) -> transformers.
     if kind == "distilbert":
         return transformers.DistilBertModel(
             transformers.DistilBertConfig(
-                **common, dim=HIDDEN, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=80,
+                **common, dim=HIDDEN, n_layers=2, n_heads=num_heads, hidden_dim=64, max_position_embeddings=80,
                 initializer_range=0.3,
             )
         )  # fmt: skip
