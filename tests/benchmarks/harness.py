@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["alternate", "made_up_texts", "print_table", "texts_under", "tiny_model"]
+__all__ = ["alternate", "made_up_texts", "peak_mebibytes", "print_table", "texts_under", "tiny_model"]
 
 SYLLABLES = "ba be bi bo da de di do fa fe ga go ka ke ki la le li lo ma me mi mo na ne no pa pe ra re ri sa se so ta te ti to".split()
 
@@ -46,6 +46,15 @@ def tiny_model(folder: Path) -> str:
     from tests.support.tiny_models import save_tiny
 
     return save_tiny(folder)
+
+
+def peak_mebibytes() -> float:
+    """Return the largest resident set of this process, in MiB, since it began to run its program.
+
+    `ru_maxrss` would count that of its parent as well: a new process begins as a copy of it.
+    """
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
 
 
 def alternate(cases: Mapping[str, Callable[[], float | None]], rounds: int) -> dict[str, float]:

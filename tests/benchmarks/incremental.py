@@ -13,7 +13,6 @@ import contextlib
 import gzip
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 DIM = 384
-MEBI = 2**20
 NUM_GENERATED = 99_991
 """Generated texts. All are different, as in most corpora: three words write the number of the text."""
 
@@ -161,6 +159,7 @@ def child(request: dict[str, Any]) -> None:
     """Refresh and print the measurements."""
     import transformers.models.bert.modeling_bert  # noqa: F401  (so that imports are not measured)
 
+    from tests.benchmarks.harness import peak_mebibytes
     from tests.support.refreshing import refreshed
 
     opened: set[str] = set()
@@ -176,7 +175,7 @@ def child(request: dict[str, Any]) -> None:
     measured = {
         "seconds": time.monotonic() - began,
         "cpu_seconds": time.process_time() - cpu_began,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mebibytes(),
         "num_objects_opened": len(opened),
         "num_texts_encoded": report.num_texts_encoded,
         "num_rows_carried": report.num_rows_carried,

@@ -11,7 +11,6 @@ import argparse
 import importlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.harness import print_table
+from tests.benchmarks.harness import peak_mebibytes, print_table
 from tests.benchmarks.incremental import Raw, base_texts, profiled, tiny_model
 
-MEBI = 2**20
 IMPORTS = (
     "transformers.models.bert.modeling_bert",
     "tests.support.refreshing",
@@ -107,7 +105,7 @@ def child(request: dict[str, Any]) -> None:
     measured = {
         "seconds": time.monotonic() - began,
         "cpu_seconds": time.process_time() - cpu_began,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEBI,
+        "peak_mib": peak_mebibytes(),
         "note": note,
     }
     print(json.dumps(measured))
