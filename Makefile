@@ -38,7 +38,7 @@ serve: setup ## Start a Prefect server, a worker and all deployments; Ctrl-C sto
 	@$(BIN)/python deployments/serve.py
 
 test: setup ## Run the tests, without the slow ones
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 test-slow: setup ## Run the slow tests (minutes each)
 	@$(BIN)/python -m pytest -q -m slow

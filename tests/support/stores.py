@@ -7,7 +7,7 @@ import pytest
 
 from sbert.sync.destinations.locate import open_destination
 
-__all__ = ["do_not_wait_in_milvus", "visible_collection"]
+__all__ = ["do_not_wait_in_milvus", "end_milvus_lite", "visible_collection"]
 
 
 def do_not_wait_in_milvus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +16,13 @@ def do_not_wait_in_milvus(monkeypatch: pytest.MonkeyPatch) -> None:
 
     clock = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: time.sleep(min(seconds, 0.01))})
     monkeypatch.setattr(grpc_handler, "time", clock)
+
+
+def end_milvus_lite() -> None:
+    """End the servers that Milvus Lite runs in this process: each keeps five threads and a port until the process ends."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_all()
 
 
 def visible_collection(location: str) -> str:

@@ -317,10 +317,10 @@ def dying_after_rows(monkeypatch: pytest.MonkeyPatch, num_rows: int) -> Iterator
 
 @pytest.mark.parametrize("is_indexed", [False, True])
 def test_a_collection_of_milvus_that_a_killed_sync_left_unfinished_is_finished(
-    tmp_path: Path, is_indexed: bool
+    tmp_path: Path, milvus_file: Path, is_indexed: bool
 ) -> None:
     table = make_version(str(tmp_path / "table"), {"a": {str(row): row for row in range(5)}})
-    location = f"milvus:{tmp_path / 'milvus.db'}#docs"
+    location = f"milvus:{milvus_file}#docs"
     with open_destination(location) as destination:
         collection = Collection.of_table(destination.name, table)
         client = destination._client

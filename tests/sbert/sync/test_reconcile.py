@@ -135,15 +135,15 @@ def test_points_changed_by_hand_in_qdrant_are_named_and_mended(table: str, tmp_p
     assert_mended(table, location)
 
 
-def test_entities_changed_by_hand_in_milvus_are_named_and_mended(table: str, tmp_path: Path) -> None:
+def test_entities_changed_by_hand_in_milvus_are_named_and_mended(table: str, milvus_file: Path) -> None:
     from pymilvus import MilvusClient
 
     from sbert.sync.destinations.milvus import entity_key
 
-    location = f"milvus:{tmp_path / 'milvus.db'}#docs"
+    location = f"milvus:{milvus_file}#docs"
     sync(table, location)
     name = visible_collection(location)
-    client = MilvusClient(str(tmp_path / "milvus.db"))
+    client = MilvusClient(str(milvus_file))
     client.delete(name, ids=[entity_key(SOURCE, "3")])
     (row,) = client.get(name, ids=[entity_key(SOURCE, "5")], output_fields=["*"])
     client.upsert(name, [{**row, "num_tokens": 99}])
