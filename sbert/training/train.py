@@ -175,9 +175,20 @@ def _fit(
     except NanLossError as error:
         log.error("%s: training stops and keeps the best checkpoint before", error)  # noqa: TRY400
         return StopReason.NAN_LOSS, str(error)
+    finally:
+        _close_tensorboard(trainer)
     if trainer.state.global_step < trainer.state.max_steps:
         return StopReason.EARLY_STOPPING, ""
     return StopReason.COMPLETED, ""
+
+
+def _close_tensorboard(trainer: EncoderTrainer) -> None:
+    """Write out the last numbers: the callback itself does so only after a training that reached its end."""
+    from transformers.integrations.integration_utils import TensorBoardCallback
+
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+            callback.tb_writer.close()
 
 
 def _finish(

@@ -3,6 +3,7 @@
 import math
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
     assert result.best_step == per_epoch
     assert result.dev_best == 0.6
     assert all(torch.isfinite(each).all() for each in weights(result.folder).values())
+    writers = [thread for thread in threading.enumerate() if type(thread).__module__.startswith("tensorboard.")]
+    assert not writers, "the last numbers are not written"
 
 
 def test_nan_loss_before_anything_was_better_is_an_error(
