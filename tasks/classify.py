@@ -55,6 +55,7 @@ def _task_markdown(report: TaskReport) -> str:
         ("head", f"`{head.fingerprint}` ({head.kind}, {counted(head.num_labels, 'labelled row')})"),
         *([] if head.in_table is None else [("labels", escaped(head.warning or head.in_table.told()))]),
         ("words", escaped(head.told_words())),
+        *([] if head.rules_use is None else [("rules", escaped(head.rules_use.told()))]),
         *([] if head.search is None else [("search", escaped(head.search.told()))]),
         ("rows answered", f"{report.now.num_rows - report.now.num_abstained:,} of {report.now.num_rows:,}"),
     ]

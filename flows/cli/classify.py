@@ -87,6 +87,7 @@ def _told_answers(answered: int, num_rows: int) -> str:
 def _show(report: dict[str, Any]) -> None:
     from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse, told_of_encoder
     from sbert.apply.classification.labelled_texts import LabelsInTable
+    from sbert.apply.classification.rules_use import RulesUse
     from sbert.apply.classification.search_use import SearchUse
 
     show_derived(report["output"])
@@ -119,6 +120,8 @@ def _show(report: dict[str, Any]) -> None:
             )
         if head["search"] is not None:
             out.print(f"  {name}{SearchUse.model_validate(head['search']).told()}", markup=False)
+        if head["rules_use"] is not None:
+            out.print(f"  {name}{RulesUse.model_validate(head['rules_use']).told()}", markup=False)
         rules = head["rules"]
         if rules is not None:
             gain = rules["gain"]

@@ -7,11 +7,13 @@ no label takes part in either.
 
 import time
 from collections.abc import Iterator, Sequence
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
 from sklearn.metrics import f1_score
 
+from sbert.apply.classification import rules_choice
 from sbert.apply.classification.fit import HeadOrigin, HeadRules, fit_head
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.rules import Rule, rule_classes, rule_features
@@ -26,6 +28,9 @@ RuleCase = tuple[str, Float32, np.ndarray, list[str], Float32, np.ndarray, list[
 """Name; vectors, classes and texts to learn from; the same to measure on; rules."""
 SHARE = 0.05
 STEM = 5
+CHOSEN = "the part that the head chose"
+EVERYTHING = 2.0
+"""A loss that no part of the rules costs, so that all of them is taken."""
 SMALL_WORDS = 4
 """Words of a class name with fewer letters say nothing."""
 NAME_WEIGHT = 0.7
@@ -78,7 +83,7 @@ def weak_labels(vectors_ND: Float32, texts: list[str], rules: tuple[Rule, ...]) 
 
 
 def compared(case: RuleCase, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield macro-F1 and facts of a head without rules, with each use of rules, and with both."""
+    """Yield macro-F1 and facts of a head without rules, with each part of them, with both, and with the part that it chose."""
     _, vectors_ND, truth, texts, test_ND, test, test_texts, rules = case
     taken = few(truth, seed)
     weak, places = weak_labels(vectors_ND[~taken], [texts[row] for row in np.flatnonzero(~taken)], rules)
@@ -90,13 +95,18 @@ def compared(case: RuleCase, seed: int) -> Iterator[tuple[str, dict[str, float]]
         "rows that rules labelled": HeadRules(rules, "text", silent, weak),
         "rules as features": HeadRules(rules, "text", seen),
         "both": HeadRules(rules, "text", seen, weak),
+        CHOSEN: HeadRules(rules, "text", seen, weak),
     }
     for name, head_rules in uses.items():
         began = time.perf_counter()
-        head = fit_head(
-            vectors_ND[taken], truth[taken].tolist(), HeadSettings(seed=seed),
-            HeadOrigin(fingerprint="bench", encoder_fingerprint="", labels_fingerprint=""), rules=head_rules,
-        )  # fmt: skip
+        least_loss = rules_choice.MIN_RULES_LOSS if name == CHOSEN else EVERYTHING
+        with patch.object(rules_choice, "MIN_RULES_LOSS", least_loss):
+            head = fit_head(
+                vectors_ND[taken], truth[taken].tolist(), HeadSettings(seed=seed),
+                HeadOrigin(fingerprint="bench", encoder_fingerprint="", labels_fingerprint=""), rules=head_rules,
+            )  # fmt: skip
+        if name == CHOSEN and head.record.rules_use is not None:
+            print(f"{case[0]}, seed {seed}: {head.record.rules_use.told()}", flush=True)
         named = head.scores(test_ND, test_texts).argmax(axis=1)
         yield (
             name,

@@ -85,7 +85,7 @@ def choose_head(
     fitted = [HeadChoice(kind, strength) for kind in settings.kinds for strength in sorted(settings.strengths)]
     if len(fitted) == 1 and rows.terms is None and rows.classifier is None and settings.search is None:
         return HeadSelection(fitted[0], [])
-    rows = _at_most(rows, settings)
+    rows = rows.at_most(settings.max_choice_rows, settings.seed)
     by_words = cache(lambda: _word_scores(rows, settings, num_classes))
 
     def scored_grid() -> list[ScoredChoice]:
@@ -192,13 +192,3 @@ def _word_scores(rows: LabelledRows, settings: HeadSettings, num_classes: int) -
         (strength, scores_of_unseen(rows, score(strength), settings.seed, CHOICE_FOLDS, num_classes).astype(np.float32))
         for strength in sorted(settings.strengths)
     ]
-
-
-def _at_most(rows: LabelledRows, settings: HeadSettings) -> LabelledRows:
-    num_rows = len(rows.truth)
-    if num_rows <= settings.max_choice_rows:
-        return rows
-    order = np.random.default_rng(settings.seed).permutation(num_rows)
-    if rows.is_unseen_N is not None:  # the rows that decide come first
-        order = order[np.argsort(~rows.is_unseen_N[order], kind="stable")]
-    return rows.take(np.sort(order[: settings.max_choice_rows]))

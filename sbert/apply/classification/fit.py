@@ -16,6 +16,8 @@ from sbert.apply.classification.encoder_use import ClassifierUse
 from sbert.apply.classification.head import Float32, Float64, Head, HeadRecord
 from sbert.apply.classification.learned_rows import DecidingRows
 from sbert.apply.classification.rules import Rule, rule_features
+from sbert.apply.classification.rules_choice import choose_rules
+from sbert.apply.classification.rules_use import RulesPart, RulesUse
 from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.apply.classification.trained import Int64, LabelledRows, TrainedHead, train_head
 from sbert.apply.classification.weak_labels import WeakLabels
@@ -37,6 +39,7 @@ __all__ = [
     "labelled_rows",
     "record_fields",
     "scorer_fields",
+    "with_helpful_rules",
 ]
 
 log = logging.getLogger(__name__)
@@ -216,7 +219,7 @@ def fit_head(
         labels: their N classes.
         settings: what to choose from, and what to promise.
         origin: name of the head, and of what it is fitted to.
-        rules: rules as prior knowledge; None for none.
+        rules: rules as prior knowledge, of which cross-validation takes the part that helps; None for none.
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
         classifier: the encoder's classifier for these classes; None for none.
         deciding: the rows that the encoder has not learned from. They alone choose and calibrate the head, whichever is
@@ -233,6 +236,7 @@ def fit_head(
     truth_N = np.array([number[name] for name in labels], np.int64)
     terms = None if words is None else count_terms(words.texts)
     rows = labelled_rows(vectors_ND, truth_N, number, rules, terms, deciding)
+    rows, rules, rules_use = with_helpful_rules(rows, rules, settings, len(classes))
     if classifier is not None:
         rows = replace(rows, classifier=_tempered(classifier.weights, rows))
     selection = choose_head(rows, settings, len(classes), search_uri)
@@ -256,10 +260,21 @@ def fit_head(
             abstain_below=abstention_limit(probabilities_NC.max(axis=1), predicted_N == truth_N, settings, origin),
             set_scores=set_scores(probabilities_NC, truth_N, settings.coverage, settings.min_class_rows),
             classifier=use,
+            rules_use=rules_use,
             **record_fields(origin, rows, selection, trained, rules, words, deciding),
         ),
         **scorer_fields(rows, trained, rules),
     )
+
+
+def with_helpful_rules(
+    rows: LabelledRows, rules: HeadRules | None, settings: HeadSettings, num_classes: int
+) -> tuple[LabelledRows, HeadRules | None, RulesUse | None]:
+    """Return the rows and the rules with the part of them that helps (`choose_rules`), and which part that is."""
+    if rules is None:
+        return rows, None, None
+    rows, use = choose_rules(rows, settings, num_classes)
+    return rows, None if use.part is RulesPart.NOTHING else rules, use
 
 
 def abstention_limit(

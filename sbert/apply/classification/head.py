@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.apply.classification.encoder_use import ClassifierUse, LearnedUse
 from sbert.apply.classification.rules import Rule, rule_features
+from sbert.apply.classification.rules_use import RulesUse
 from sbert.apply.classification.search_use import SearchUse
 from sbert.apply.classification.settings import HeadKind
 from sbert.apply.classification.words import Texts, WordScorer, WordsUse
@@ -47,6 +48,9 @@ class ScorerRecord(BaseModel):
     rules: tuple[Rule, ...] = Field(default=(), description="Rules whose matches are features beside the vector.")
     text_column: str = Field(default="", description="Column of the table that rules are matched with.")
     num_weak_rows: int = Field(default=0, description="Rows without a label that rules gave a class to learn from.")
+    rules_use: RulesUse | None = Field(
+        default=None, description="Which part of the rules the head takes; None without rules, and in earlier releases."
+    )
     words: WordsUse | None = Field(
         default=None, description="Whether the head reads words; None where it was fitted without looking at them."
     )

@@ -19,6 +19,7 @@ from sbert.apply.classification.head import HEADS, Float32
 from sbert.apply.classification.head_kinds import AnyHead, find_head, fit_any
 from sbert.apply.classification.learned_rows import FoundRecord, find_record, unlike_table
 from sbert.apply.classification.rules import Rule, rules_hash
+from sbert.apply.classification.rules_use import RulesPart
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.weak_labels import find_weak_labels
 from sbert.apply.classification.words import HeadWords
@@ -151,6 +152,9 @@ class HeadFitting:
             deciding=None if record is None else record.of_rows(learned["text"]),
             search_uri=search_uri,
         )
+        use = head.record.rules_use
+        if use is not None and use.part is not RulesPart.ALL:
+            log.warning("%s: %s", self.task or "labels", use.told())
         head.save(normalize_uri(self.out_uri))
         if self.settings.head.search is not None:
             delete([search_uri])  # the head's record keeps the trials

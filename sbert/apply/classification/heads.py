@@ -37,6 +37,7 @@ from sbert.apply.classification.measures import (
 )
 from sbert.apply.classification.rules import Rule, read_rules
 from sbert.apply.classification.rules_effect import RulesEffect, rules_effect
+from sbert.apply.classification.rules_use import RulesUse
 from sbert.apply.classification.search_use import SearchUse
 from sbert.apply.classification.settings import ClassificationSettings
 from sbert.apply.classification.weak_labels import check_text_column
@@ -105,9 +106,13 @@ class HeadDecision(BaseModel):
     speaking: dict[str, list[str]] = Field(
         default={}, description="Terms that speak most for each class, the strongest first; empty without words."
     )
+    rules_use: RulesUse | None = Field(
+        default=None, description="Which part of the rules the head takes, and why; None without rules."
+    )
     rules: RulesEffect | None = Field(
         default=None,
-        description="Effect of the rules; None without rules, and for the head before, which has other labels.",
+        description="Effect of the rules; None where the head takes nothing from them, and for the head before, which has "
+        "other labels.",
     )
 
     def told_kind(self) -> str:
@@ -258,6 +263,7 @@ def _choose(
         num_seen_test=fitting.labels.test.height - labels.test.height,
         dominant=_dominant(fitting.labels, task),
         speaking=speaking_terms(better),
+        rules_use=better.record.rules_use,
         rules=measures.rules,
     )
 

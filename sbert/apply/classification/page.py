@@ -9,7 +9,6 @@ from sbert.apply.classification.head_kinds import Quality
 from sbert.apply.classification.multi_label_quality import MultiLabelQuality
 from sbert.apply.classification.quality import HeadQuality, Share
 from sbert.apply.classification.report import TaskReport
-from sbert.apply.classification.rules_effect import RulesEffect
 from sbert.apply.classification.search_use import SearchUse
 from sbert.apply.classification.settings import ClassificationSettings, HeadKind, HeadSettings
 from sbert.counted import counted
@@ -77,6 +76,8 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
     if quality is None:
         note = "There are no held-out rows: name test rows, or raise labels.test_share."
         sections.append(Section(f"{prefix}Quality", [note, *_about_labels(task), task.head.told_kind()]))
+        if task.head.rules_use is not None:
+            sections.append(Section(f"{prefix}Rules", [task.head.rules_use.told()]))
         return [*sections, *_group_sections(prefix, task, settings)]
     head = settings.head
     paragraphs = [
@@ -112,8 +113,8 @@ def _task_sections(task: TaskReport, settings: ClassificationSettings, *, is_alo
             tables=[PageTable(["measure", "value", "promise"], values)],
         )
     )
-    if task.head.rules is not None:
-        sections.append(_rules_section(prefix, task, task.head.rules))
+    if task.head.rules_use is not None or task.head.rules is not None:
+        sections.append(_rules_section(prefix, task))
     sections.append(_class_section(prefix, quality))
     sections += _group_sections(prefix, task, settings)
     sections.append(_wrong_section(prefix, quality))
@@ -239,8 +240,13 @@ def _class_section(prefix: str, quality: Quality) -> Section:
     return Section(f"{prefix}Class by class", pictures=pictures, tables=[PageTable(columns, rows)])
 
 
-def _rules_section(prefix: str, task: TaskReport, rules: RulesEffect) -> Section:
+def _rules_section(prefix: str, task: TaskReport) -> Section:
+    use, rules = task.head.rules_use, task.head.rules
+    told = [] if use is None else [use.told()]
+    if rules is None:
+        return Section(f"{prefix}Rules", told)
     paragraphs = [
+        *told,
         f"Rules gave a class to {counted(rules.num_weak_rows, 'row')} without a label, which the head learned from. "
         f"In the output {task.now.num_by_rules:,} of {counted(task.now.num_rows, 'row')} have another class because of "
         "rules "
@@ -252,7 +258,7 @@ def _rules_section(prefix: str, task: TaskReport, rules: RulesEffect) -> Section
         for item in rules.coefficients
     ]
     columns = ["class", "rules", "held-out rows that match", "coefficient"]
-    return Section(f"{prefix}Effect of rules", paragraphs, tables=[PageTable(columns, rows)])
+    return Section(f"{prefix}Rules", paragraphs, tables=[PageTable(columns, rows)])
 
 
 def _group_sections(prefix: str, task: TaskReport, settings: ClassificationSettings) -> list[Section]:

@@ -24,6 +24,9 @@ from sbert.vectors.precision import Float32
 
 __all__ = ["Rule", "read_rules", "rule_classes", "rule_features", "rules_hash", "spoken_for"]
 
+CODE_VERSION = 2
+"""Raise it when the code changes so that the same rules make another head."""
+
 
 class Rule(BaseModel):
     """A rule: texts that hold one of the terms, or match the pattern, speak for a class."""
@@ -127,7 +130,7 @@ def _told(mistake: Any) -> str:
 
 def rules_hash(rules: Sequence[Rule], column: str, max_weak_rows: int) -> str:
     """Return a hash of everything about rules that decides a head."""
-    parts = [*(rule.model_dump_json() for rule in rules), column, str(max_weak_rows)]
+    parts = [*(rule.model_dump_json() for rule in rules), column, str(max_weak_rows), str(CODE_VERSION)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 

@@ -63,6 +63,15 @@ class LabelledRows:
             is_unseen_N=None if self.is_unseen_N is None else self.is_unseen_N[rows],
         )
 
+    def at_most(self, num_rows: int, seed: int) -> "LabelledRows":
+        """Return so many rows, drawn at random, with all rows that rules labelled; rows that decide are drawn first."""
+        if len(self.truth) <= num_rows:
+            return self
+        order = np.random.default_rng(seed).permutation(len(self.truth))
+        if self.is_unseen_N is not None:
+            order = order[np.argsort(~self.is_unseen_N[order], kind="stable")]
+        return self.take(np.sort(order[:num_rows]))
+
     @property
     def deciding(self) -> Int64:
         """Places of the rows that may choose, calibrate and judge: those that the encoder has not learned from."""
