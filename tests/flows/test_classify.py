@@ -16,7 +16,8 @@ from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.retrain import study
 from sbert.training.classifier_files import ClassifierFiles
 from sbert.training.learned_texts import LearnedTexts
-from tests.support.flow_runs import outcome_of_newest_run
+from tests.support.artifacts import artifacts_of
+from tests.support.flow_runs import newest_run, outcome_of_newest_run
 from tests.support.tables import rows, texts, update, write
 from tests.support.tiny_models import save_tiny
 
@@ -147,6 +148,30 @@ def test_labels_that_cannot_be_read_are_one_line(tmp_path: Path, places: tuple[s
     assert done.exit_code == 1
     assert "mood" in done.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_command_and_flow_tell_which_part_of_the_rules_the_head_takes(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 30))
+    table = str(tmp_path / "table")
+    update(tmp_path / "raw", table, model=model, settings={"source": {"keep_columns": ["text"]}})
+    labels = [{"text": text, "label": "odd" if at % 2 else "even"} for at, text in enumerate(texts(0, 60))]
+    write(tmp_path / "labels/a.jsonl", labels)
+    rules_uri = str(write(tmp_path / "rules.jsonl", [{"class": "odd", "terms": ["a"]}]))
+    settings = {**QUICK, "rules_uri": rules_uri}
+    out = str(tmp_path / "out")
+    shown = CliRunner().invoke(
+        app, ["classify", table, str(tmp_path / "labels"), out, "--settings", json.dumps(settings)]
+    )
+    assert shown.exit_code == 0, shown.output
+    report = classify_table(table, str(tmp_path / "labels"), out, ClassificationSettings.model_validate(settings))
+    use = report.tasks[0].head.rules_use
+    assert use is not None
+    assert use.told() in " ".join(shown.stdout.split())
+    (artifact,) = [
+        artifact for artifact in artifacts_of(newest_run()[0]["id"]) if artifact.key == "classification-heads"
+    ]
+    assert use.told() in artifact.data
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -45,13 +45,15 @@ def scores_of_unseen(rows: LabelledRows, score: Score, seed: int, num_folds: int
 def folds(truth: Int64, seed: int, num_folds: int) -> Iterator[tuple[Int64, Int64]]:
     """Cut rows into parts of like shares of each class, and yield the places outside and inside of each part.
 
-    A class with fewer rows than parts is in some of them only. A row of several classes counts as one of its rarest, which
-    is hardest to share out.
+    A class with fewer rows than parts is in some of them only, and there are at most as many parts as the largest class has
+    rows. A row of several classes counts as one of its rarest, which is hardest to share out.
     """
-    splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
+    class_N = truth if truth.ndim == 1 else _rarest(truth)
+    most = int(np.unique(class_N, return_counts=True)[1].max())
+    splitter = StratifiedKFold(min(num_folds, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
-        yield from splitter.split(np.zeros(len(truth)), truth if truth.ndim == 1 else _rarest(truth))
+        yield from splitter.split(np.zeros(len(truth)), class_N)
 
 
 def macro_f1(rows: LabelledRows, scores_NC: Float64, among: Int64 | None = None) -> float:

@@ -17,7 +17,7 @@ from sbert.apply.classification.head import Float32, Float64, Head, HeadRecord
 from sbert.apply.classification.learned_rows import DecidingRows
 from sbert.apply.classification.rules import Rule, rule_features
 from sbert.apply.classification.rules_choice import choose_rules
-from sbert.apply.classification.rules_use import RulesPart, RulesUse
+from sbert.apply.classification.rules_use import RulesPart
 from sbert.apply.classification.settings import HeadKind, HeadSettings
 from sbert.apply.classification.trained import Int64, LabelledRows, TrainedHead, train_head
 from sbert.apply.classification.weak_labels import WeakLabels
@@ -39,7 +39,6 @@ __all__ = [
     "labelled_rows",
     "record_fields",
     "scorer_fields",
-    "with_helpful_rules",
 ]
 
 log = logging.getLogger(__name__)
@@ -121,15 +120,15 @@ def head_fingerprint(
 
 
 def earlier_fingerprint(
-    labels_fingerprint: str, encoder_fingerprint: str, task: str, settings: HeadSettings, *, rules: str = ""
+    labels_fingerprint: str, encoder_fingerprint: str, task: str, settings: HeadSettings
 ) -> str | None:
-    """Return the name that an earlier release gave the head of these labels; None with settings that it did not know.
+    """Return the name that an earlier release gave a head without rules; None with settings that it did not know.
 
     Such a head stays in use as long as nothing changes, so that a new release alone classifies no table again.
     """
     if settings.has_newer:
         return None
-    return _hash(labels_fingerprint, encoder_fingerprint, task, settings, FIRST_CODE_VERSION, rules)
+    return _hash(labels_fingerprint, encoder_fingerprint, task, settings, FIRST_CODE_VERSION)
 
 
 def _hash(labels: str, encoder: str, task: str, settings: HeadSettings, code_version: int, *others: str) -> str:
@@ -219,7 +218,7 @@ def fit_head(
         labels: their N classes.
         settings: what to choose from, and what to promise.
         origin: name of the head, and of what it is fitted to.
-        rules: rules as prior knowledge, of which cross-validation takes the part that helps; None for none.
+        rules: rules as prior knowledge, of which the head takes what does not surely harm (`choose_rules`); None for none.
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
         classifier: the encoder's classifier for these classes; None for none.
         deciding: the rows that the encoder has not learned from. They alone choose and calibrate the head, whichever is
@@ -236,14 +235,18 @@ def fit_head(
     truth_N = np.array([number[name] for name in labels], np.int64)
     terms = None if words is None else count_terms(words.texts)
     rows = labelled_rows(vectors_ND, truth_N, number, rules, terms, deciding)
-    rows, rules, rules_use = with_helpful_rules(rows, rules, settings, len(classes))
+    rules_use = None
+    if rules is not None:
+        rows, rules_use = choose_rules(rows, settings, len(classes))
     if classifier is not None:
         rows = replace(rows, classifier=_tempered(classifier.weights, rows))
     selection = choose_head(rows, settings, len(classes), search_uri)
     choice = selection.choice
     use = None if classifier is None else _classifier_use(classifier.use, selection, rules)
     if choice.kind is HeadKind.CLASSIFIER:
-        rules = None  # it reads none
+        rules = rules_use = None  # it reads none
+    elif rules_use is not None and rules_use.part is RulesPart.NOTHING:
+        rules = None
     scores_NC = unseen_scores(rows, choice, settings, len(classes), settings.num_folds)[rows.deciding]
     truth_N = truth_N[rows.deciding]
     temperature = fit_temperature(scores_NC, truth_N)
@@ -265,16 +268,6 @@ def fit_head(
         ),
         **scorer_fields(rows, trained, rules),
     )
-
-
-def with_helpful_rules(
-    rows: LabelledRows, rules: HeadRules | None, settings: HeadSettings, num_classes: int
-) -> tuple[LabelledRows, HeadRules | None, RulesUse | None]:
-    """Return the rows and the rules with the part of them that helps (`choose_rules`), and which part that is."""
-    if rules is None:
-        return rows, None, None
-    rows, use = choose_rules(rows, settings, num_classes)
-    return rows, None if use.part is RulesPart.NOTHING else rules, use
 
 
 def abstention_limit(

@@ -180,7 +180,7 @@ class HeadFitting:
             is_multi_label=several,
             learned=brought,
         )
-        earlier = None if several or brought else earlier_fingerprint(*named, rules=suffix)
+        earlier = None if several or brought or rules else earlier_fingerprint(*named)
         return [name] if earlier is None else [name, earlier]
 
     @property

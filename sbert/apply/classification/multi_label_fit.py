@@ -14,7 +14,6 @@ from sbert.apply.classification.fit import (
     labelled_rows,
     record_fields,
     scorer_fields,
-    with_helpful_rules,
 )
 from sbert.apply.classification.head import Float32
 from sbert.apply.classification.learned_rows import DecidingRows
@@ -85,8 +84,7 @@ def fit_multi_label_head(
         labels: the classes of each, in any order; none for a text that has none of them.
         settings: what to choose from, and what to promise.
         origin: name of the head, and of what it is fitted to.
-        rules: rules as features, which are taken where they help in cross-validation. They label no rows: a rule that is
-            silent does not say that a class is absent.
+        rules: rules as features. They label no rows: a rule that is silent does not say that a class is absent.
         words: the labelled texts, whose words cross-validation may add to the vectors; None for vectors alone.
         deciding: the rows that the encoder has not learned from. They alone choose and calibrate the head; None where all
             rows do.
@@ -100,7 +98,6 @@ def fit_multi_label_head(
     classes = sorted({name for names in labels for name in names})
     terms = None if words is None else count_terms(words.texts)
     rows = labelled_rows(vectors_ND, truth_matrix(labels, classes), {}, rules, terms, deciding)
-    rows, rules, rules_use = with_helpful_rules(rows, rules, settings, len(classes))
     selection = choose_head(rows, settings, len(classes), search_uri)
     scores_NC = unseen_scores(rows, selection.choice, settings, len(classes), settings.num_folds)[rows.deciding]
     truth_NC = rows.truth[rows.deciding] > 0
@@ -127,7 +124,6 @@ def fit_multi_label_head(
             list_slope=list_slope,
             list_offset=list_offset,
             abstain_below=abstention_limit(sure_N, right_N, settings, origin, of=" for whole lists"),
-            rules_use=rules_use,
             **record_fields(origin, rows, selection, trained, rules, words, deciding),
         ),
         **scorer_fields(rows, trained, rules),

@@ -245,12 +245,15 @@ def _rules_section(prefix: str, task: TaskReport) -> Section:
     told = [] if use is None else [use.told()]
     if rules is None:
         return Section(f"{prefix}Rules", told)
+    learned = (
+        f"Rules gave a class to {counted(rules.num_weak_rows, 'row')} without a label, which the head learned from. "
+        if rules.num_weak_rows
+        else ""
+    )
     paragraphs = [
         *told,
-        f"Rules gave a class to {counted(rules.num_weak_rows, 'row')} without a label, which the head learned from. "
-        f"In the output {task.now.num_by_rules:,} of {counted(task.now.num_rows, 'row')} have another class because of "
-        "rules "
-        f"(column by_rules), of the held-out rows {rules.num_changed:,}.",
+        f"{learned}In the output {task.now.num_by_rules:,} of {counted(task.now.num_rows, 'row')} have another class "
+        f"because of rules (column by_rules), of the held-out rows {rules.num_changed:,}.",
         f"Macro-F1 without rules is {_shown(rules.without_rules)}; rules change it by {_signed(rules.gain)}.",
     ]
     rows = [

@@ -186,7 +186,7 @@ def test_words_may_be_added_to_the_classifier_and_rules_are_not_read(place: Plac
         ("linear", False), ("linear", True), ("classifier", False), ("classifier", True)
     }  # fmt: skip
     assert decision.text_column == ""
-    assert decision.rules is None
+    assert (decision.rules, decision.rules_use) == (None, None)
     assert "by_rules" not in DerivedTable.open(place.out).scan().collect().columns
     assert "reads no rules" in use_of(report).told()
 
