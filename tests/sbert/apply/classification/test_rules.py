@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from sbert.apply.classification import heads
-from sbert.apply.classification.fit import HeadRules, earlier_fingerprint, fit_head
+from sbert.apply.classification.fit import HeadRules, fit_head
 from sbert.apply.classification.head import HEADS
 from sbert.apply.classification.rules import Rule, read_rules, rule_features
 from sbert.apply.classification.run import ClassificationReport, classify
@@ -163,10 +163,6 @@ def test_rows_that_rules_labelled_are_learned_from_by_their_weight() -> None:
     assert heads_by_weight[0].confusion.sum() == 40  # nothing is measured on them
     np.testing.assert_allclose(heads_by_weight[1].weights_FC, heads_by_weight[2].weights_FC, atol=0.05)
     assert np.abs(heads_by_weight[0].weights_FC - heads_by_weight[2].weights_FC).max() > 0.5
-
-
-def test_without_rules_a_head_keeps_its_name() -> None:
-    assert earlier_fingerprint("l", "e", "", HeadSettings()) == "c8320d0b82d80763965342ccf84ede98"
 
 
 def run(tmp_path: Path, settings: ClassificationSettings) -> ClassificationReport:

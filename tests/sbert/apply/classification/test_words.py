@@ -224,9 +224,9 @@ def test_a_text_column_that_the_table_does_not_keep_is_refused(
     assert not Path(places[2]).exists()
 
 
-def first_name(*given: Any, words_column: str, is_multi_label: bool, learned: str, **named: Any) -> str | None:
+def first_name(*given: Any, **_: Any) -> str | None:
     """Name a head as the release before words did."""
-    return earlier_fingerprint(*given, **named)
+    return earlier_fingerprint(*given)
 
 
 def without_words(*given: Any, words: HeadWords | None, **named: Any) -> Head:
