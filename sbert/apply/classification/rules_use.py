@@ -56,7 +56,8 @@ class RulesUse(BaseModel):
         )
         if self.part is RulesPart.ALL:
             return f"{taken} {compared}"
+        subject = "Features alone gain" if self.part is RulesPart.FEATURES else "A head without rules gains"
         return (
-            f"{taken} {compared} That is {100 * self.gain:+.1f} points ({CONFIDENCE:.0%} interval "
+            f"{taken} {compared} {subject} {100 * self.gain:+.1f} points ({CONFIDENCE:.0%} interval "
             f"{100 * self.gain_low:+.1f} to {100 * self.gain_high:+.1f})."
         )

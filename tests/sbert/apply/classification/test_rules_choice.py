@@ -92,7 +92,7 @@ def test_rows_that_rules_labelled_wrongly_are_left_out_and_the_rules_stay_as_fea
     assert use_of(alone).macro_f1_features is None
     np.testing.assert_array_equal(head.weights_FC, alone.weights_FC)
     assert "learns from no row that they labelled, since these rows make it worse" in use.told()
-    assert f"That is {100 * use.gain:+.1f} points (90% interval {100 * use.gain_low:+.1f} to " in use.told()
+    assert f"Features alone gain {100 * use.gain:+.1f} points (90% interval {100 * use.gain_low:+.1f} to " in use.told()
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,7 @@ def test_a_head_that_takes_nothing_is_the_head_without_rules(monkeypatch: pytest
     assert head.rule_weights_KC is None
     np.testing.assert_array_equal(head.scores(POINTS_ND), plain.scores(POINTS_ND))
     told = use_of(head).told()
+    assert "A head without rules gains +" in told
     assert told.startswith(
         "The head takes nothing from the rules, since they make it worse: correct them, or label more"
     )
