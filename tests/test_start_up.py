@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.support.tables import rows, update, write
 
 
 @pytest.mark.parametrize(
@@ -21,3 +24,17 @@ def test_importing_a_module_does_not_import_what_it_may_never_need(module: str, 
     code = f"import sys, {module}; print(*sorted({unneeded!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_refresh_with_nothing_to_do_imports_neither_torch_nor_pandas(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "raw/a.jsonl", rows(0, 30))
+    table = tmp_path / "table"
+    update(tmp_path / "raw", table, model=model)
+    code = f"""
+import sys
+from tests.support.refreshing import refreshed
+report = refreshed({str(tmp_path / "raw")!r}, {str(table)!r}, {model!r}).report
+print(report.num_splits_built, *sorted({{"pandas", "torch", "transformers"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0"]

@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 from sbert.table.commit_record import moved_shards
@@ -86,8 +87,8 @@ class DriftSample:
                 hashes=hash_matrix(rows["text_hash"]),
                 shards=tuple(rows["shard"].to_pylist()),
                 embeddings=embedding_matrix(rows["embedding"], dim),
-                num_tokens=rows["num_tokens"].to_numpy(),
-                truncated=rows["truncated"].to_numpy(),
+                num_tokens=pl.Series(rows["num_tokens"]).to_numpy(),  # pyarrow would import pandas for this
+                truncated=pl.Series(rows["truncated"]).to_numpy(),
             )
         except (pa.ArrowException, KeyError, TypeError, ValueError):
             return None
