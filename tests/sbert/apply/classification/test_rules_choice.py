@@ -192,3 +192,17 @@ def test_a_run_whose_rules_are_wrong_says_that_it_takes_nothing_from_them(
     again = classify(str(tmp_path / "table"), str(tmp_path / "labels.jsonl"), str(tmp_path / "out"), settings)
     assert again.output.num_rows_built == 0
     assert again.tasks[0].head.rules_use == head.rules_use
+
+
+def test_the_report_tells_the_part_without_held_out_rows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        heads, "vectors_of_texts", lambda _, texts: np.array([unit_vector(int(text.split()[-1])) for text in texts])
+    )
+    make_version(str(tmp_path / "table"), {"a": {str(number): number for number in range(30)}})
+    labelled = [{"text": f"text {number}", "label": "ab"[number % 2], "split": "train"} for number in range(60)]
+    write(tmp_path / "labels.jsonl", labelled)
+    rules_uri = str(write(tmp_path / "rules.jsonl", [{"class": "a", "terms": ["text"]}]))
+    settings = ClassificationSettings(head=QUICK, rules_uri=rules_uri, text_column="kind")
+    report = classify(str(tmp_path / "table"), str(tmp_path / "labels.jsonl"), str(tmp_path / "out"), settings)
+    assert (report.tasks[0].head.quality, report.tasks[0].head.rules_use is None) == (None, False)
+    assert "In cross-validation on 60 labelled rows" in Path(report.report_uri).read_text()
