@@ -49,7 +49,9 @@ class ScorerRecord(BaseModel):
     text_column: str = Field(default="", description="Column of the table that rules are matched with.")
     num_weak_rows: int = Field(default=0, description="Rows without a label that rules gave a class to learn from.")
     rules_use: RulesUse | None = Field(
-        default=None, description="Which part of the rules the head takes; None without rules, and in earlier releases."
+        default=None,
+        description="Which part of the rules the head takes; None where no part was chosen: without rules, with lists of "
+        "classes, for the encoder's own classifier, and in earlier releases.",
     )
     words: WordsUse | None = Field(
         default=None, description="Whether the head reads words; None where it was fitted without looking at them."

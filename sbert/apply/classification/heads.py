@@ -107,7 +107,7 @@ class HeadDecision(BaseModel):
         default={}, description="Terms that speak most for each class, the strongest first; empty without words."
     )
     rules_use: RulesUse | None = Field(
-        default=None, description="Which part of the rules the head takes, and why; None without rules."
+        default=None, description="Which part of the rules the head takes, and why; None where no part was chosen."
     )
     rules: RulesEffect | None = Field(
         default=None,
