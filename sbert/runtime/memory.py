@@ -79,6 +79,20 @@ class CycleSearchPauses:
                 if counts and not self._num_open:
                     gc.enable()
 
+    @contextmanager
+    def load(self) -> Iterator[None]:
+        """Search for no cycles while modules load, and leave the objects of the modules out of all later searches.
+
+        Modules live as long as the process. Without this, the first search after the pause would look at all their objects,
+        and Python would take them apart when the process ends.
+        A load that fails, or that finds all modules loaded, leaves out nothing: garbage would stay for good.
+        """
+        num_modules = len(sys.modules)
+        with self.pause():
+            yield
+            if len(sys.modules) > num_modules:
+                gc.freeze()
+
 
 cycle_searches = CycleSearchPauses()
 

@@ -1,6 +1,8 @@
 """Heaps are shared and emptied where the C library can, and nothing fails where it cannot."""
 
 import gc
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -59,3 +61,53 @@ def test_a_search_for_cycles_that_is_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the search was on, each time that objects were left out of all later searches; none really is."""
+    times: list[bool] = []
+    monkeypatch.setattr(gc, "freeze", lambda: times.append(gc.isenabled()))
+    return times
+
+
+def test_loaded_modules_are_left_out_of_the_searches_before_the_next_one(
+    frozen: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = memory.CycleSearchPauses()
+    with pauses.load():
+        assert not gc.isenabled()
+        monkeypatch.setitem(sys.modules, "just_loaded", ModuleType("just_loaded"))
+    assert gc.isenabled()
+    assert frozen == [False]
+
+
+def test_a_load_inside_a_pause_does_not_end_it(frozen: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = memory.CycleSearchPauses()
+    with pauses.pause():
+        with pauses.load():
+            monkeypatch.setitem(sys.modules, "just_loaded", ModuleType("just_loaded"))
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert frozen == [False]
+
+
+def test_a_load_that_finds_all_modules_loaded_leaves_out_nothing(frozen: list[bool]) -> None:
+    """A process that calls commands again and again would never free the garbage of these moments."""
+    with memory.CycleSearchPauses().load():
+        import gc as loaded_before  # noqa: F401
+    assert gc.isenabled()
+    assert frozen == []
+
+
+def test_a_load_that_fails_ends_the_pause_and_leaves_out_nothing(
+    frozen: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        monkeypatch.setitem(sys.modules, "just_loaded", ModuleType("just_loaded"))
+        raise ImportError
+
+    with pytest.raises(ImportError), memory.CycleSearchPauses().load():
+        load()
+    assert gc.isenabled()
+    assert frozen == []
