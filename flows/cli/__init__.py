@@ -12,7 +12,10 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; Ctrl-C while its modules load ends it without a traceback, too."""
     try:
-        from flows.cli.commands import app, show_warnings
+        from sbert.runtime.memory import cycle_searches
+
+        with cycle_searches.load():
+            from flows.cli.commands import app, show_warnings
     except KeyboardInterrupt:
         sys.exit(130)
     show_warnings()

@@ -17,7 +17,7 @@ from flows.cli.options import (
     parse_engine,
 )
 from flows.cli.output import answering, out
-from flows.cli.prefect_server import begin_server
+from flows.cli.prefect_server import loading_flow
 from flows.cli.settings_json import load_settings
 from sbert.counted import counted
 
@@ -103,11 +103,10 @@ def answer(
                 concurrency=concurrency,
             )
         else:
-            wait_for_server = begin_server()
-            from flows.answers import answer_table
+            with loading_flow():
+                from flows.answers import answer_table
 
-            workers = parse_engine(engine)
-            wait_for_server()
+                workers = parse_engine(engine)
             report = answer_table(
                 questions_uri, answers_uri, out_uri, second, labels, parsed, concurrency, workers, explain
             )

@@ -24,7 +24,7 @@ from flows.cli.options import (
     parse_engine,
 )
 from flows.cli.output import answering
-from flows.cli.prefect_server import begin_server
+from flows.cli.prefect_server import loading_flow
 from flows.cli.refresh_answer import print_report, read_job_settings
 
 
@@ -74,12 +74,11 @@ def backfill(
 ) -> None:
     """Build chosen objects of RAW into TABLE; every other object keeps the rows it has."""
     with answering(as_json=as_json) as answer:
-        wait_for_server = begin_server()
-        from flows.backfill import backfill_embeddings
+        with loading_flow():
+            from flows.backfill import backfill_embeddings
 
-        parsed = read_job_settings(settings, text_column, id_column, keep_columns, keep_no_columns, passages)
-        workers = parse_engine(engine)
-        wait_for_server()
+            parsed = read_job_settings(settings, text_column, id_column, keep_columns, keep_no_columns, passages)
+            workers = parse_engine(engine)
         print_report(
             lambda: backfill_embeddings(
                 raw_uri=raw_uri,

@@ -8,7 +8,7 @@ from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
 from flows.cli.options import Concurrency, EngineOption, Json, LabelsUri, OutUri, SettingsJson, TableUri, parse_engine
 from flows.cli.output import answering, out
-from flows.cli.prefect_server import begin_server
+from flows.cli.prefect_server import loading_flow
 from flows.cli.settings_json import load_named
 from sbert.counted import counted
 
@@ -63,11 +63,10 @@ def classify(
 
             report = classify_rows(table_uri, labels_uri, out_uri, parsed, concurrency=concurrency)
         else:
-            wait_for_server = begin_server()
-            from flows.classify import classify_table
+            with loading_flow():
+                from flows.classify import classify_table
 
-            workers = parse_engine(engine)
-            wait_for_server()
+                workers = parse_engine(engine)
             report = classify_table(table_uri, labels_uri, out_uri, parsed, concurrency, workers)
         silent = [silence for task in report.tasks if (silence := task.silence(parsed.head.promised_error))]
         answer.print({**report.model_dump(mode="json"), "silent": silent}, _show)

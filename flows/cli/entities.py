@@ -18,7 +18,7 @@ from flows.cli.options import (
     parse_engine,
 )
 from flows.cli.output import answering, out
-from flows.cli.prefect_server import begin_server
+from flows.cli.prefect_server import loading_flow
 from flows.cli.settings_json import load_named
 from sbert.counted import counted
 
@@ -56,11 +56,10 @@ def entities(
 
             report = find_entities(table_uri, labels_uri, out_uri, parsed, concurrency=concurrency)
         else:
-            wait_for_server = begin_server()
-            from flows.entities import find_table_entities
+            with loading_flow():
+                from flows.entities import find_table_entities
 
-            workers = parse_engine(engine)
-            wait_for_server()
+                workers = parse_engine(engine)
             report = find_table_entities(table_uri, labels_uri, out_uri, parsed, concurrency, workers)
         answer.print(report.model_dump(mode="json"), _show)
 

@@ -8,7 +8,7 @@ from flows.cli.app import Panel, command
 from flows.cli.derived_answer import show_derived
 from flows.cli.options import Concurrency, EngineOption, Json, OutUri, TableUri, parse_engine
 from flows.cli.output import answering
-from flows.cli.prefect_server import begin_server
+from flows.cli.prefect_server import loading_flow
 
 
 @command(Panel.APPLICATIONS, example="sbert neighbours s3://bucket/table s3://bucket/neighbours -k 10")
@@ -30,10 +30,9 @@ def neighbours(
 
             report = derive(NeighboursJob(k=k), table_uri, out_uri, concurrency=concurrency)
         else:
-            wait_for_server = begin_server()
-            from flows.neighbours import find_neighbours
+            with loading_flow():
+                from flows.neighbours import find_neighbours
 
-            workers = parse_engine(engine)
-            wait_for_server()
+                workers = parse_engine(engine)
             report = find_neighbours(table_uri, out_uri, k, concurrency, workers)
         answer.print(report.model_dump(mode="json"), show_derived)

@@ -4,21 +4,22 @@ Both happen while the libraries load, because each takes seconds.
 """
 
 import atexit
-import contextlib
 import functools
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, NoReturn
 from unittest import mock
 
 from flows.cli.output import is_told_to_stop
 from sbert.errors import ServerError
+from sbert.runtime.memory import cycle_searches
 from tasks.terminal import terminal
 
-__all__ = ["begin_server", "check_server"]
+__all__ = ["check_server", "loading_flow"]
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
@@ -27,12 +28,23 @@ CLOUD_HOST = "prefect.cloud"
 """Host of Prefect Cloud, which has no health check at the address of a workspace."""
 
 
-def begin_server() -> Callable[[], None]:
-    """Begin to reach or start the server, and return the function that waits until it answers.
+@contextmanager
+def loading_flow() -> Iterator[None]:
+    """Reach or start the server while the block imports a flow; the server answers after the block.
 
-    Call this before importing a flow, and the returned function before running one. The returned function raises
-    `ServerError` when PREFECT_API_URL is set and nothing answers there.
+    Python searches for no reference cycles meanwhile: it would look at the objects of all modules several times.
+
+    Raises:
+        ServerError: PREFECT_API_URL is set, and nothing answers there.
     """
+    with cycle_searches.load():
+        wait_for_server = _begin_server()
+        yield
+        wait_for_server()
+
+
+def _begin_server() -> Callable[[], None]:
+    """Begin to reach or start the server, and return the function that waits until it answers."""
     terminal.update(["loading libraries and reaching the Prefect server"])
     from prefect.settings import get_current_settings
 
@@ -147,7 +159,7 @@ def _start_in_background() -> Callable[[], None]:
                 return
 
     def try_to_start() -> None:
-        with contextlib.suppress(Exception):  # the flow's client starts it again and says what is wrong
+        with suppress(Exception):  # the flow's client starts it again and says what is wrong
             start()
 
     starting = threading.Thread(target=try_to_start, name="prefect-server", daemon=True)

@@ -17,7 +17,7 @@ from flows.cli.options import (
     parse_engine,
 )
 from flows.cli.output import answering, out
-from flows.cli.prefect_server import begin_server
+from flows.cli.prefect_server import loading_flow
 from flows.cli.settings_json import load_named
 from sbert.counted import counted
 
@@ -55,11 +55,10 @@ def relations(
 
             report = find_relations(table_uri, labels_uri, out_uri, parsed, concurrency=concurrency)
         else:
-            wait_for_server = begin_server()
-            from flows.relations import find_table_relations
+            with loading_flow():
+                from flows.relations import find_table_relations
 
-            workers = parse_engine(engine)
-            wait_for_server()
+                workers = parse_engine(engine)
             report = find_table_relations(table_uri, labels_uri, out_uri, parsed, concurrency, workers)
         answer.print(report.model_dump(mode="json"), _show)
 

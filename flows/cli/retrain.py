@@ -8,7 +8,7 @@ import typer
 from flows.cli.app import Panel, command
 from flows.cli.options import EngineName, Json, LabelsUri, ModelsUri, SettingsJson, parse_engine
 from flows.cli.output import answering, out
-from flows.cli.prefect_server import begin_server
+from flows.cli.prefect_server import loading_flow
 from flows.cli.settings_json import load_settings
 from flows.cli.text_tables import Column, print_properties, print_rows
 from sbert.counted import counted
@@ -58,13 +58,12 @@ def retrain(
     Exit status is 0 when the candidate was promoted or refused, 1 when no decision was possible.
     """
     with answering(as_json=as_json) as answer:
-        wait_for_server = begin_server()
-        from flows.retrain import retrain_on_labels
-        from sbert.retrain.settings import RetrainSettings
+        with loading_flow():
+            from flows.retrain import retrain_on_labels
+            from sbert.retrain.settings import RetrainSettings
 
-        parsed = load_settings(settings, RetrainSettings)
-        workers = parse_engine(engine)
-        wait_for_server()
+            parsed = load_settings(settings, RetrainSettings)
+            workers = parse_engine(engine)
         report = retrain_on_labels(
             labels_uri=labels_uri,
             models_uri=models_uri,

@@ -13,6 +13,7 @@ from flows.cli.options import Json, TableUri, check_location
 from flows.cli.output import answering, cell, out
 from flows.cli.search_reasons import add_reasons, show_reasons
 from sbert.counted import counted
+from sbert.runtime.memory import cycle_searches
 
 if TYPE_CHECKING:
     from sbert.index.search_settings import SearchSettings
@@ -106,8 +107,9 @@ def search(
     """Print the rows of TABLE nearest to a query, or write the rows nearest to many queries to a file."""
     _check_usage(query, queries_uri, output, is_explained=explain)
     with answering(as_json=as_json) as answer:
-        from sbert.index.search_settings import SearchSettings
-        from sbert.table.delta import Table
+        with cycle_searches.load():
+            from sbert.index.search_settings import SearchSettings
+            from sbert.table.delta import Table
 
         settings = SearchSettings.model_validate(
             {"k": k, "where": where, "mode": mode.value, "diversity": diversity, "words_column": words_column}
@@ -126,8 +128,9 @@ def _search_one(
     table: "Table", table_uri: str, query: str, settings: "SearchSettings", per: Per, *, is_explained: bool
 ) -> dict[str, Any]:
     """Search for one query, and name the reasons if asked."""
-    from sbert.index.best_passages import search_documents
-    from sbert.index.search import Searcher
+    with cycle_searches.load():
+        from sbert.index.best_passages import search_documents
+        from sbert.index.search import Searcher
 
     searcher = Searcher(table)
     search_rows = searcher.search if per is Per.ROW else partial(search_documents, searcher)
@@ -142,8 +145,9 @@ def _search_many(
     table: "Table", queries_uri: str, output: str, settings: "SearchSettings", per: Per, columns: dict[str, str | None]
 ) -> dict[str, Any]:
     """Search for the queries of a file, and write the rows to another file."""
-    from sbert.index.query_file import search_file
-    from sbert.source.settings import SourceSettings
+    with cycle_searches.load():
+        from sbert.index.query_file import search_file
+        from sbert.source.settings import SourceSettings
 
     source = SourceSettings.model_validate(columns)
     report = search_file(table, queries_uri, output, settings=settings, source=source, per_document=per is Per.DOCUMENT)

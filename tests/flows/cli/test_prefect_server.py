@@ -1,5 +1,6 @@
 """The Prefect server that a command needs: the configured one answers, or one line says that it does not."""
 
+import gc
 import http.server
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
+from flows.cli import prefect_server
 from flows.cli.commands import app
-from flows.cli.prefect_server import check_server
+from flows.cli.prefect_server import check_server, loading_flow
 from sbert.errors import ServerError
 
 ROOT = Path(__file__).parents[3]
@@ -88,6 +90,37 @@ def test_other_commands_say_the_same_of_a_server_that_is_away(command: tuple[str
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     assert line.startswith(AWAY)
+    assert gc.isenabled()
+
+
+def test_python_searches_for_no_cycles_until_the_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def begin() -> Callable[[], None]:
+        seen.append(gc.isenabled())
+        return lambda: seen.append(gc.isenabled())
+
+    monkeypatch.setattr(prefect_server, "_begin_server", begin)
+    with loading_flow():
+        seen.append(gc.isenabled())
+    assert seen == [False, False, False]
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("failing", ["begin", "load", "wait"])
+def test_python_searches_for_cycles_again_after_a_failed_start(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def do(part: str) -> None:
+        if part == failing:
+            raise ServerError(part)
+
+    def begin() -> Callable[[], None]:
+        do("begin")
+        return lambda: do("wait")
+
+    monkeypatch.setattr(prefect_server, "_begin_server", begin)
+    with pytest.raises(ServerError, match=failing), loading_flow():
+        do("load")
+    assert gc.isenabled()
 
 
 @pytest.fixture
