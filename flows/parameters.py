@@ -19,7 +19,6 @@ from pydantic_core import PydanticCustomError
 from flows.engines import EngineSettings
 from sbert.errors import SbertError, SettingsError
 from sbert.refresh.job import RefreshSettings
-from sbert.retrain.settings import RetrainSettings
 from sbert.settings import explain, read_settings
 from sbert.source.formats.all_formats import READ_ENDINGS
 from sbert.storage.files import normalize_uri, read_bytes
@@ -39,7 +38,6 @@ __all__ = [
     "Passages",
     "RawUri",
     "RefreshSettingsField",
-    "RetrainSettingsField",
     "TableUri",
     "Text",
     "TrialEngine",
@@ -51,6 +49,7 @@ __all__ = [
     "make_form",
     "read_advanced",
     "read_object",
+    "read_optional",
     "reads_with",
     "split_advanced",
 ]
@@ -173,6 +172,11 @@ def read_advanced(kind: type[Settings]) -> BeforeValidator:
     return reads_with(_Reader(kind, {}))
 
 
+def read_optional(kind: type[Settings]) -> BeforeValidator:
+    """Return the reader of the advanced field of a form; an empty field is None."""
+    return reads_with(_Reader(kind))
+
+
 def read_object(value: Any) -> Any:
     """Return the JSON object of a field, which holds it parsed or as text; an empty field is an object without names.
 
@@ -224,7 +228,7 @@ def advanced_form(command: str, example: str, empty: str = "Empty: the defaults.
 
 RefreshSettingsField = Annotated[
     RefreshSettings | None,
-    reads_with(_Reader(AdvancedSettings)),
+    read_optional(AdvancedSettings),
     ANY_JSON,
     form(
         title="Advanced settings",
@@ -232,12 +236,6 @@ RefreshSettingsField = Annotated[
         'not named. Example: {"cleaning": {"mask_emails": true}, "concurrency": 4}. `sbert settings refresh` lists them; '
         "model, engine and exclude can be given here, too.",
     ),
-]
-RetrainSettingsField = Annotated[
-    RetrainSettings | None,
-    reads_with(_Reader(RetrainSettings)),
-    ANY_JSON,
-    advanced_form("retrain", '{"training": {"epochs": 2}, "gate": {"margin": 0.01}}'),
 ]
 
 RawUri = Annotated[

@@ -12,14 +12,16 @@ from prefect import flow
 from flows.engines import EngineSettings
 from flows.hooks import HOOKS
 from flows.parameters import (
-    RetrainSettingsField,
+    ANY_JSON,
     Text,
     TrialEngine,
     TrialsAtOnce,
+    advanced_form,
     completed,
     form,
     location,
     make_form,
+    read_optional,
 )
 from flows.retrain_steps import run_retraining
 from flows.run_names import named_after
@@ -74,7 +76,12 @@ def retrain_on_labels(
             "limit and values: `search` of the advanced settings.",
         ),
     ] = 0,
-    settings: RetrainSettingsField = None,
+    settings: Annotated[
+        RetrainSettings | None,
+        read_optional(RetrainSettings),
+        ANY_JSON,
+        advanced_form("retrain", '{"training": {"epochs": 2}, "gate": {"margin": 0.01}}'),
+    ] = None,
     concurrency: TrialsAtOnce = 1,
     engine: TrialEngine = EngineSettings(),  # noqa: B008  (frozen)
 ) -> RetrainReport:

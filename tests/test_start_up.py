@@ -15,8 +15,10 @@ from tests.support.tables import rows, update, write
     [
         # Help and wrong usage wait for this alone.
         ("flows.cli.commands", {"prefect", "torch", "transformers", "polars", "sklearn", "pandas"}),
+        ("flows.cli.commands", {"sbert.registry.store"}),
         ("sbert.table.delta", {"prefect", "torch", "transformers", "sklearn", "scipy"}),
         ("flows.refresh", {"torch", "transformers", "sklearn", "scipy", "matplotlib"}),
+        ("flows.refresh", {"markdown_it", "sbert.retrain.settings"}),
         ("sbert.index.search", {"prefect", "transformers", "sklearn", "scipy"}),
         ("sbert.encoder.inference", {"prefect", "transformers", "sklearn", "scipy"}),
     ],

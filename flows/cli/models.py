@@ -1,7 +1,7 @@
 """``sbert models``: list the versions of a registry, compare two, go back to an earlier one."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table as TextTable
@@ -11,8 +11,10 @@ from flows.cli.options import Json, ModelsUri
 from flows.cli.output import answering, cell, out
 from flows.cli.text_tables import Column, print_rows
 from sbert.errors import SettingsError
-from sbert.registry.store import Registry
-from sbert.registry.version_record import VersionRecord
+
+if TYPE_CHECKING:
+    from sbert.registry.store import Registry
+    from sbert.registry.version_record import VersionRecord
 
 
 class ModelsAction(StrEnum):
@@ -48,6 +50,8 @@ def models(
 ) -> None:
     """List the versions of a model registry, compare two, go back to an earlier one, or decide about one that waits."""
     with answering(as_json=as_json) as answer:
+        from sbert.registry.store import Registry
+
         registry, named = Registry(models_uri), versions or []
         registry.check()
         if action is ModelsAction.COMPARE:
@@ -92,7 +96,7 @@ def decide(models_uri: str, version: str, *, approved: bool, name: str, reason: 
     return report.model_dump(mode="json")
 
 
-def _listing(registry: Registry) -> dict[str, Any]:
+def _listing(registry: "Registry") -> dict[str, Any]:
     production = registry.production()
     return {
         "models_uri": registry.uri,
@@ -106,7 +110,7 @@ def _listing(registry: Registry) -> dict[str, Any]:
     }
 
 
-def _line(record: VersionRecord, production: str | None) -> dict[str, Any]:
+def _line(record: "VersionRecord", production: str | None) -> dict[str, Any]:
     decision = record.decision or {}
     primary = decision.get("primary") or {}
     return {
@@ -127,7 +131,7 @@ def _line(record: VersionRecord, production: str | None) -> dict[str, Any]:
     }
 
 
-def compare_versions(left: VersionRecord, right: VersionRecord) -> dict[str, Any]:
+def compare_versions(left: "VersionRecord", right: "VersionRecord") -> dict[str, Any]:
     """Put the recorded metrics of two versions side by side; only values on the same frozen rows are comparable."""
     rows = []
     for name in sorted({*_sets(left), *_sets(right)}):
@@ -140,7 +144,7 @@ def compare_versions(left: VersionRecord, right: VersionRecord) -> dict[str, Any
     return {"left": left.version, "right": right.version, "metrics": rows}
 
 
-def _sets(record: VersionRecord) -> dict[str, Any]:
+def _sets(record: "VersionRecord") -> dict[str, Any]:
     return dict((record.after or {}).get("sets", {}))
 
 

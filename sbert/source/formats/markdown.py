@@ -3,13 +3,13 @@
 import codecs
 import re
 from collections.abc import Sequence
-from typing import Any
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from typing import TYPE_CHECKING, Any
 
 from sbert.source.formats.document import Document, DocumentFormat, DocumentText
 from sbert.source.formats.html import html_document
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 __all__ = ["MarkdownFormat"]
 
@@ -20,20 +20,6 @@ FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?\r?\n)(?:---|\.\.\.)[ \t]*(?:\r?
 TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*\r?$", re.MULTILINE)
 
 
-class _TextParser(MarkdownIt):
-    """A parser whose caller needs no destinations of links and pictures, so it neither encodes nor refuses them.
-
-    The library refuses destinations that are dangerous in a browser, and leaves such a link as it is written. A picture that
-    is part of the document (``data:image/svg+xml;base64,…``) would be kilobytes of text.
-    """
-
-    def normalizeLink(self, url: str) -> str:  # noqa: N802  (named by the library)
-        return url
-
-    def validateLink(self, url: str) -> bool:  # noqa: ARG002, N802
-        return True
-
-
 class MarkdownFormat(DocumentFormat):
     """Documents in Markdown (CommonMark and tables); a header of YAML between ``---`` gives the title and is no text."""
 
@@ -42,6 +28,8 @@ class MarkdownFormat(DocumentFormat):
 
     def parse(self, data: bytes, uri: str, encoding: str | None) -> Document:  # noqa: ARG002
         """Return the text of a document."""
+        from sbert.source.formats.markdown_parser import TextParser  # here: only Markdown needs its library
+
         source = data.decode(encoding or ("utf-16" if data.startswith(UTF16_MARKS) else "utf-8")).removeprefix("\ufeff")
         title = None
         header = FRONT_MATTER.match(source)
@@ -50,11 +38,11 @@ class MarkdownFormat(DocumentFormat):
             named = TITLE.search(header[1])
             title = named[1].strip("\"'") if named else None
         text = DocumentText()
-        _add_blocks(text, _TextParser("commonmark").enable("table").parse(EMBEDDED.sub("](data:", source)))
+        _add_blocks(text, TextParser("commonmark").enable("table").parse(EMBEDDED.sub("](data:", source)))
         return Document(text.text, title or text.first_heading, text.outline)
 
 
-def _add_blocks(document: DocumentText, tokens: Sequence[Token]) -> None:  # noqa: C901, PLR0912  (one case for each kind of block)
+def _add_blocks(document: DocumentText, tokens: Sequence["Token"]) -> None:  # noqa: C901, PLR0912  (one case for each kind of block)
     """Add the blocks of a document."""
     heading = 0
     is_item = False
