@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
+from tasks.certificates import trusted_certificates
+
 __all__ = ["run_url"]
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ def run_url(run_id: str) -> str | None:
 
 
 def _read_json(url: str) -> Any:
-    answer = httpx.get(url, timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
+    answer = httpx.get(
+        url, timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS), verify=trusted_certificates()
+    )
     answer.raise_for_status()
     return answer.json()

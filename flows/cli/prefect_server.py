@@ -104,10 +104,14 @@ def check_server(api_url: str) -> None:
     """
     import httpx
 
+    from tasks.certificates import trusted_certificates
+
     remedy = "Start the server, correct the address, or unset PREFECT_API_URL to run with a temporary server"
     try:
         answer = httpx.get(
-            f"{api_url.rstrip('/')}/health", timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+            f"{api_url.rstrip('/')}/health",
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            verify=trusted_certificates(),
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         detail = str(error) or type(error).__name__

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 from tasks import run_link
+from tasks.certificates import trusted_certificates
 from tasks.run_link import run_url
 
 
@@ -81,3 +83,19 @@ def test_the_link_to_the_cloud_is_that_of_its_only_ui() -> None:
     base = "https://app.prefect.cloud/account/a/workspace/w"
     with temporary_settings({PREFECT_UI_URL: base}):
         assert run_url("known") == f"{base}/runs/flow-run/known"
+
+
+def test_certificates_are_read_once_for_all_questions(ui: Ui, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[ssl.SSLContext] = []
+
+    def create(**options: Any) -> ssl.SSLContext:
+        read.append(create_context(**options))
+        return read[-1]
+
+    create_context = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", create)
+    trusted_certificates.cache_clear()
+    assert run_url("known") == f"{ui.url}/v2/runs/flow-run/known"  # two questions
+    assert len(read) == 1
+    assert trusted_certificates() is read[0]
+    assert read[0].verify_mode is ssl.CERT_REQUIRED
