@@ -15,14 +15,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sbert.encoder.engine.budget import TokenBudget, usual_tokens
 from sbert.encoder.engine.compiled import load_kernels
-from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype, why_dtype
-from sbert.encoder.engine.runner_selection import MIN_PROBE_COSINE, PROBE, Runner, lowest_cosine, run_all
+from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype, dtypes_with_units, why_dtype
+from sbert.encoder.engine.runner_selection import (
+    MIN_PROBE_COSINE,
+    PROBE,
+    Runner,
+    lowest_cosine,
+    run_all,
+    why_no_integers,
+)
 from sbert.encoder.engine.workers import num_workers
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.runtime.cpus import available_cpus
-from sbert.runtime.hardware import cpu_features, has_fast_bfloat16, use_available_cpus
+from sbert.runtime.hardware import cpu_features, use_available_cpus
 
 __all__ = ["Diagnosis", "Measured", "diagnose"]
 
@@ -107,7 +114,9 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
     """
     use_available_cpus()
     default = SentenceEncoder.from_pretrained(model)
-    others = {ComputeDtype.FLOAT32} | ({ComputeDtype.BFLOAT16} if has_fast_bfloat16(default.device) else set())
+    why_not_int8 = why_no_integers(default.transformer)
+    usable = dtypes_with_units(default.device)
+    others = {dtype for dtype in usable if dtype is not ComputeDtype.INT8 or why_not_int8 is None}
     encoders = [default] + [
         SentenceEncoder.from_pretrained(model, compute_dtype=dtype, device=default.device)
         for dtype in sorted(others - {default.compute_dtype})
@@ -116,7 +125,11 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
     token_budget = usual_tokens(default.device)
     probe = default.tokenize(PROBE)
     tokens = default.tokenize(PROBE * math.ceil(BATCHES * workers * token_budget / int(probe.lengths.sum())))
-    ways = [_Way("padded", encoder, encoder.plain_runner(), tokens) for encoder in encoders]
+    ways = [
+        _Way("padded", encoder, encoder.plain_runner(), tokens)
+        for encoder in encoders
+        if encoder.compute_dtype is not ComputeDtype.INT8  # the model's own forward pass knows no integers
+    ]
     for encoder in encoders:
         selected = encoder.selected_runner
         packed: Runner | None = selected.runner if selected.name == "packed" else None
@@ -143,7 +156,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
         num_batches_at_once=min(workers, default.selected_runner.runner.sharing.most_at_once),
         token_budget=token_budget,
         compute_dtype=default.compute_dtype,
-        dtype_reason=why_dtype(default.device, default.compute_dtype),
+        dtype_reason=why_dtype(default.device, default.compute_dtype, why_not_int8),
         path=default.selected_runner.name,
         reason=default.selected_runner.reason,
         kernels=load_kernels(default.compute_dtype).reason,

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,10 +24,11 @@ from torch import Tensor, nn
 
 from sbert.encoder.description import EncoderDescription
 from sbert.encoder.engine.budget import TokenBudget
-from sbert.encoder.engine.dtype import ComputeDtype, fastest_dtype
+from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype, fastest_dtypes, value_dtype
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.proven_runner import ProvenRunner
+from sbert.encoder.engine.rounding import round_layers
 from sbert.encoder.engine.runner_selection import (
     MIN_PROBE_COSINE,
     PROBE,
@@ -34,14 +36,15 @@ from sbert.encoder.engine.runner_selection import (
     make_proven_runner,
     run_all,
     select_runner,
+    why_no_integers,
 )
-from sbert.encoder.engine.weights import read_weights, weights_version
+from sbert.encoder.engine.weights import RoundedLayer, read_weights, weights_version
 from sbert.encoder.fingerprint import hash_encoder
 from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.module_files import write_modules
 from sbert.encoder.modules import Normalize, describe_layer
 from sbert.encoder.pooling import Pooling
-from sbert.encoder.pretrained import load_parts, output_dim
+from sbert.encoder.pretrained import EncoderParts, load_parts, output_dim
 from sbert.encoder.prompts import choose_prompt, prompt_of_side
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.process_pool import TokenizerPool, num_tokenizer_processes
@@ -56,6 +59,7 @@ from sbert.encoder.tokenization.token_ids import (
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.encoder.tokenization.windows import join_windows
 from sbert.encoder.transformer import check_vocabulary
+from sbert.errors import SettingsError
 from sbert.runtime.hardware import default_device, limit_threads
 from sbert.runtime.prefetch import prefetch
 
@@ -107,7 +111,7 @@ class SentenceEncoder(nn.Module):
 
         Raises:
             ModelError: when the tokenizer has more tokens than the transformer has embeddings.
-            SettingsError: when `max_seq_length` leaves no room for a token.
+            SettingsError: when `max_seq_length` leaves no room for a token, or the encoder cannot compute in int8.
         """
         super().__init__()
         self.model_id = model_id
@@ -136,14 +140,20 @@ class SentenceEncoder(nn.Module):
         needs_reference = self.compute_dtype is not ComputeDtype.FLOAT32 and proven_runner is None
         # Computed while the weights are still float32.
         self._reference_SD = self._plain_probe_vectors() if needs_reference else None
+        self._rounded = self._round()
         self.to(target)
-        self.transformer.to(dtype=getattr(torch, self.compute_dtype.value))
+        self.transformer.to(dtype=value_dtype(self.compute_dtype, target))
         self._lock = threading.Lock()
         self._token_budget = TokenBudget()
         self._selected_runner: SelectedRunner | None = None
         if proven_runner is not None:
             self._selected_runner = make_proven_runner(
-                proven_runner, self.transformer, self.pooling, self.layers, pad_id=self._pad_id
+                proven_runner,
+                self.transformer,
+                self.pooling,
+                self.layers,
+                rounded=self._rounded,
+                pad_id=self._pad_id,
             )
         self._weights_at_selection = weights_version(self)
 
@@ -177,16 +187,37 @@ class SentenceEncoder(nn.Module):
         target = torch.device(device) if device is not None else default_device()
         load = partial(load_parts, model, max_seq_length=max_seq_length, normalize=normalize)
         build = partial(cls, model_id=os.fspath(model), device=target)
-        encoder = build(**vars(load()), compute_dtype=compute_dtype or fastest_dtype(target))
-        if encoder.compute_dtype is ComputeDtype.FLOAT32:
-            return encoder
-        cosine = encoder.selected_runner.probe_cosine
-        if cosine >= MIN_PROBE_COSINE:
-            return encoder
-        outcome = "float32 is used" if compute_dtype is None else f"{compute_dtype} is used because it was asked for"
-        text = "%s computes other vectors in %s than in float32 (lowest cosine %.5f on a probe, %s is needed): %s"
-        log.warning(text, os.fspath(model), encoder.compute_dtype, cosine, MIN_PROBE_COSINE, outcome)
-        return encoder if compute_dtype is not None else build(**vars(load()), compute_dtype=ComputeDtype.FLOAT32)
+        parts: EncoderParts | None = None
+        for dtype in fastest_dtypes(target) if compute_dtype is None else [compute_dtype]:
+            parts = parts or load()
+            if dtype is ComputeDtype.INT8 and compute_dtype is None:
+                # Where nobody named the type, integers are taken only where they are fast.
+                needs_kernels = not os.environ.get(DTYPE_VARIABLE)
+                if why_no_integers(parts.transformer, needs_kernels=needs_kernels) is not None:
+                    continue
+            encoder = build(**vars(parts), compute_dtype=dtype)
+            if dtype is ComputeDtype.FLOAT32:
+                return encoder
+            parts = None  # the encoder has changed its weights
+            selected = encoder.selected_runner
+            if selected.probe_cosine < MIN_PROBE_COSINE:
+                outcome = (
+                    "another type is used" if compute_dtype is None else f"{dtype} is used because it was asked for"
+                )
+                text = (
+                    "%s computes other vectors in %s than in float32 (lowest cosine %.5f on a probe, %s is needed): %s"
+                )
+                log.warning(text, os.fspath(model), dtype, selected.probe_cosine, MIN_PROBE_COSINE, outcome)
+            elif dtype is ComputeDtype.INT8 and selected.name == "padded":
+                outcome = (
+                    "another type is used"
+                    if compute_dtype is None
+                    else "its own forward pass is used, without integers"
+                )
+                log.warning("%s cannot compute in int8 (%s): %s", os.fspath(model), selected.reason, outcome)
+            else:
+                return encoder
+        return encoder
 
     @property
     def device(self) -> torch.device:
@@ -318,6 +349,7 @@ class SentenceEncoder(nn.Module):
         if self._selected_runner is None or is_changed:
             if is_changed:
                 self._reference_SD = None  # it was computed from other weights
+                self._rounded = self._round()
             self._selected_runner = select_runner(
                 self.forward,
                 self.transformer,
@@ -328,6 +360,7 @@ class SentenceEncoder(nn.Module):
                 probe=self.tokenize(PROBE),
                 reference_SD=self._reference_SD,
                 token_budget=PROBE_TOKEN_BUDGET,
+                rounded=self._rounded,
             )
             self._weights_at_selection = weights
         return self._selected_runner
@@ -340,10 +373,22 @@ class SentenceEncoder(nn.Module):
         """Return the runner that changes nothing: the model's own forward pass on padded batches."""
         return PaddedRunner(self.forward, pad_id=self._pad_id, device=self.device)
 
+    def _round(self) -> tuple[RoundedLayer, ...] | None:
+        """Return the weights in 8-bit integers, if the encoder computes in them."""
+        if self.compute_dtype is not ComputeDtype.INT8:
+            return None
+        why_not = why_no_integers(self.transformer, needs_kernels=False)
+        weights = read_weights(self.transformer)
+        if weights is None or why_not is not None:
+            raise SettingsError(f"{self.model_id} cannot compute in int8 ({why_not}): choose bfloat16 or float32")
+        return round_layers(weights)
+
     def packed_runner(self) -> PackedRunner | None:
         """Return the runner for packed tokens, which needs only torch; None when the encoder is not of the BERT family."""
         if (weights := read_weights(self.transformer)) is None:
             return None
+        is_changed = weights_version(self) != self._weights_at_selection
+        weights = replace(weights, rounded=self._round() if is_changed else self._rounded)
         return PackedRunner(weights, self.pooling, self.layers, pad_id=self._pad_id, device=self.device)
 
     def _hash(self) -> str:

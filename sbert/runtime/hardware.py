@@ -28,6 +28,7 @@ def cpu_features() -> dict[str, bool]:
     return {
         "amx_bf16": bool(cpu._is_amx_tile_supported()),
         "avx512_bf16": bool(cpu._is_avx512_bf16_supported()),
+        "avx512_vnni": bool(cpu._is_vnni_supported()),
         "avx512": bool(cpu._is_avx512_supported()),
         "avx2": bool(cpu._is_avx2_supported()),
     }
@@ -66,6 +67,7 @@ def has_units(name: str) -> bool:
     )
     return {
         "amx": bfloat16 and features["amx_bf16"] and _is_allowed("AMX"),
+        "avx512_vnni": wide and bfloat16 and features["avx512_vnni"],
         "avx512_bf16": wide and bfloat16,
         "avx512": wide,
         "avx2": features["avx2"] and _is_allowed("AVX"),

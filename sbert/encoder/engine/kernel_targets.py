@@ -27,8 +27,6 @@ class ProcessorUnits:
     """What the compiler needs to know. The same on every machine, so that machines may share a cache."""
     panel: int
     """Outputs that the weights hold beside each other."""
-    pair: int = 1
-    """Inputs that one instruction multiplies for each output."""
     has_tiles: bool = False
     """Whether the weights have the layout of AMX."""
     group_tokens: int = 512
@@ -37,16 +35,21 @@ class ProcessorUnits:
     @property
     def needs(self) -> str:
         """Return, for people, the units that a processor needs."""
-        return {"amx": "AMX", "avx512_bf16": "AVX512-BF16", "avx512": "AVX-512", "avx2": "AVX2"}[self.name]
+        return {
+            "amx": "AMX",
+            "avx512_vnni": "AVX512-VNNI",
+            "avx512_bf16": "AVX512-BF16",
+            "avx512": "AVX-512",
+            "avx2": "AVX2",
+        }[self.name]
 
 
 AVX512 = ("-march=x86-64-v4",)
 BFLOAT16 = (*AVX512, "-mavx512bf16")
 ALL_UNITS = (
-    ProcessorUnits(
-        "amx", ComputeDtype.BFLOAT16, (*BFLOAT16, "-mamx-tile", "-mamx-bf16"), panel=32, pair=2, has_tiles=True
-    ),
-    ProcessorUnits("avx512_bf16", ComputeDtype.BFLOAT16, BFLOAT16, panel=32, pair=2),
+    ProcessorUnits("amx", ComputeDtype.BFLOAT16, (*BFLOAT16, "-mamx-tile", "-mamx-bf16"), panel=32, has_tiles=True),
+    ProcessorUnits("avx512_vnni", ComputeDtype.INT8, (*BFLOAT16, "-mavx512vnni"), panel=32),
+    ProcessorUnits("avx512_bf16", ComputeDtype.BFLOAT16, BFLOAT16, panel=32),
     ProcessorUnits("avx512", ComputeDtype.FLOAT32, AVX512, panel=32, group_tokens=256),
     ProcessorUnits("avx2", ComputeDtype.FLOAT32, ("-march=x86-64-v3",), panel=16, group_tokens=256),
 )

@@ -4,6 +4,7 @@ Legend of shapes: T tokens of a batch, H hidden size, B sequences; O outputs and
 """
 
 import ctypes
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +17,9 @@ from sbert.encoder.engine.compiled import Kernels
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.kernel_targets import ProcessorUnits
 from sbert.encoder.engine.packing import PackedBatch, lay_end_to_end
+from sbert.encoder.engine.rounding import GROUP
 from sbert.encoder.engine.sharing import Sharing
-from sbert.encoder.engine.weights import EncoderWeights
+from sbert.encoder.engine.weights import EncoderWeights, LayerWeights, RoundedLayer, RoundedWeight
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 
@@ -29,19 +31,26 @@ BLOCK = 32
 HEAD_SIZES = (32, 64)
 BATCH_COST = 8
 """Cost of a batch beside that of its tokens: 10 tokens take as long as 18 of a large batch."""
+QUAD = 4
+"""Integers that one instruction multiplies and adds up for each output."""
 MOST_AT_ONCE = 64
 """Batches at once. Python's global lock is held for less than a hundredth of the time of a batch."""
 ERRORS = {2: "a sequence is longer than the encoder has positions for", 3: "a token id is not in the vocabulary"}
 
 
-class _Pair(ctypes.Structure):
-    """Weight and bias of a linear layer, scale and shift of a norm."""
+class _Linear(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("weight", "bias", "scales")]
 
-    _fields_ = [("first", ctypes.c_void_p), ("second", ctypes.c_void_p)]
+
+class _Norm(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("scale", "shift")]
 
 
 class _Layer(ctypes.Structure):
-    _fields_ = [(name, _Pair) for name in ("qkv", "out", "up", "down", "attention_norm", "output_norm")]
+    _fields_ = [
+        *((name, _Linear) for name in ("qkv", "out", "up", "down", "values")),
+        *((name, _Norm) for name in ("attention_norm", "output_norm")),
+    ]
 
 
 class _Model(ctypes.Structure):
@@ -51,7 +60,7 @@ class _Model(ctypes.Structure):
         ("norm_eps", ctypes.c_double),
         ("words", ctypes.c_void_p),
         ("positions", ctypes.c_void_p),
-        ("embedding_norm", _Pair),
+        ("embedding_norm", _Norm),
         ("layers", ctypes.POINTER(_Layer)),
     ]
 
@@ -64,6 +73,8 @@ def why_kernels_cannot(weights: EncoderWeights) -> str | None:
     reasons = {
         f"it computes on {device}": device != "cpu",
         f"it computes in {type_of(weights)}": type_of(weights) is ComputeDtype.FLOAT16,
+        "its values are not bfloat16": type_of(weights) is ComputeDtype.INT8
+        and weights.words.dtype is not torch.bfloat16,
         "it has relative positions": weights.relative_bias is not None,
         f"its activation is {weights.activation}": weights.activation not in {"gelu", "relu"},
         f"its heads have {head} values": head not in HEAD_SIZES or head * weights.num_heads != hidden,
@@ -74,6 +85,8 @@ def why_kernels_cannot(weights: EncoderWeights) -> str | None:
 
 def type_of(weights: EncoderWeights) -> ComputeDtype:
     """Return the type that an encoder computes in."""
+    if weights.rounded is not None:
+        return ComputeDtype.INT8
     return ComputeDtype(str(weights.words.dtype).removeprefix("torch."))
 
 
@@ -154,13 +167,11 @@ class NativeRunner:
             raise RuntimeError("can't allocate memory for the layers of an encoder")
 
     def _describe(self, weights: EncoderWeights) -> _Model:
+        rounded = weights.rounded or [None] * len(weights.layers)
         layers = (_Layer * len(weights.layers))(
             *(
-                _Layer(
-                    *(self._linear(*pair) for pair in (layer.qkv, layer.out, layer.up, layer.down)),
-                    *(self._norm(*pair) for pair in (layer.attention_norm, layer.output_norm)),
-                )
-                for layer in weights.layers
+                _Layer(*linears, *(self._norm(*pair) for pair in (layer.attention_norm, layer.output_norm)))
+                for layer, linears in zip(weights.layers, map(self._linears, weights.layers, rounded), strict=True)
             )
         )
         return _Model(
@@ -178,26 +189,56 @@ class NativeRunner:
             layers=layers,
         )
 
-    def _linear(self, weight_OI: Tensor, bias_O: Tensor) -> _Pair:
-        return _Pair(self._keep(lay_out(weight_OI, self._units)), self._keep(bias_O.float()))
+    def _linears(self, layer: LayerWeights, rounded: RoundedLayer | None) -> list[_Linear]:
+        if rounded is None:
+            return [*(self._linear(*pair) for pair in (layer.qkv, layer.out, layer.up, layer.down)), _Linear()]
+        weight_OI, bias_O = layer.qkv
+        hidden = len(bias_O) // 3
+        return [
+            self._rounded_linear(rounded.query_key, bias_O[: 2 * hidden]),
+            self._rounded_linear(rounded.out, layer.out[1]),
+            self._rounded_linear(rounded.up, layer.up[1]),
+            self._rounded_linear(rounded.down, layer.down[1]),
+            self._linear(weight_OI[2 * hidden :], bias_O[2 * hidden :]),
+        ]
 
-    def _norm(self, scale_H: Tensor, shift_H: Tensor) -> _Pair:
-        return _Pair(self._keep(scale_H.float()), self._keep(shift_H.float()))
+    def _linear(self, weight_OI: Tensor, bias_O: Tensor) -> _Linear:
+        pair = 1 if self._dtype is torch.float32 else 2
+        return _Linear(self._keep(lay_out(weight_OI, self._units, pair)), self._keep(bias_O.float()), None)
+
+    def _rounded_linear(self, weight: RoundedWeight, bias_O: Tensor) -> _Linear:
+        integers, scales = lay_out(weight.integers_OI, self._units, QUAD), lay_out_scales(weight, self._units)
+        return _Linear(self._keep(integers), self._keep(bias_O.float()), self._keep(scales))
+
+    def _norm(self, scale_H: Tensor, shift_H: Tensor) -> _Norm:
+        return _Norm(self._keep(scale_H.float()), self._keep(shift_H.float()))
 
     def _keep(self, tensor: Tensor) -> int:
         self._kept.append(tensor.contiguous())
         return int(self._kept[-1].data_ptr())
 
 
-def lay_out(weight_OI: Tensor, units: ProcessorUnits) -> Tensor:
+def lay_out(weight_OI: Tensor, units: ProcessorUnits, at_once: int) -> Tensor:
     """Return a weight in the layout of the kernels.
 
     For AMX it has tiles of 16 pairs of inputs times 16 outputs, two tiles beside each other. For other units it has panels:
-    all inputs (pairs of inputs in bfloat16) times a few outputs.
+    all inputs, as many `at_once` as one instruction multiplies for each output, times a few outputs.
     """
     num_outputs, num_inputs = weight_OI.shape
     if units.has_tiles:
         tiles = weight_OI.reshape(num_outputs // 32, 2, 16, num_inputs // 32, 16, 2)
         return tiles.permute(0, 3, 1, 4, 2, 5).contiguous()
-    panels = weight_OI.reshape(num_outputs // units.panel, units.panel, num_inputs // units.pair, units.pair)
+    panels = weight_OI.reshape(num_outputs // units.panel, units.panel, num_inputs // at_once, at_once)
     return panels.permute(0, 2, 1, 3).contiguous()
+
+
+def lay_out_scales(weight: RoundedWeight, units: ProcessorUnits) -> Tensor:
+    """Return what a panel has for each group of inputs: the outputs' scales, and the sums of their weights.
+
+    The kernels rotate inputs without dividing by the norm of the matrix, so the scales are divided by it.
+    """
+    num_outputs, num_groups = weight.scales_OG.shape
+    scales_OG = weight.scales_OG / math.sqrt(GROUP)
+    sums_OG = weight.integers_OI.view(num_outputs, num_groups, GROUP).sum(2) * scales_OG
+    both_OG2 = torch.stack([scales_OG, sums_OG], dim=2)
+    return both_OG2.view(-1, units.panel, num_groups, 2).permute(0, 2, 3, 1).contiguous()

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sbert.encoder.engine.linear import Linear, make_linear
+from sbert.encoder.engine.integer_linear import make_linears
+from sbert.encoder.engine.linear import Linear
 from sbert.encoder.engine.packing import PackedBatch, pack_rows
 from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.transfer import to_device
-from sbert.encoder.engine.weights import EncoderWeights, LayerWeights
+from sbert.encoder.engine.weights import EncoderWeights, LayerWeights, RoundedLayer
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 
@@ -30,9 +31,8 @@ Attention = Callable[[Tensor], Tensor]
 class _Layer:
     """One transformer layer (Vaswani et al. 2017, section 3.1; layer norm after the residual)."""
 
-    def __init__(self, weights: LayerWeights, norm_eps: float, activation: str) -> None:
-        self._qkv, self._out = make_linear(*weights.qkv), make_linear(*weights.out)
-        self._up, self._down = make_linear(*weights.up), make_linear(*weights.down)
+    def __init__(self, weights: LayerWeights, rounded: RoundedLayer | None, norm_eps: float, activation: str) -> None:
+        self._qkv, self._out, self._up, self._down = make_linears(weights, rounded)
         self._attention_norm, self._output_norm = weights.attention_norm, weights.output_norm
         self._eps, self._activation = norm_eps, activation
 
@@ -56,7 +56,10 @@ class PackedRunner:
     ) -> None:
         """Copy the weights into the layout of the operations. Later changes of the model have no effect here."""
         self._weights = weights
-        self._layers = [_Layer(layer, weights.norm_eps, weights.activation) for layer in weights.layers]
+        rounded = weights.rounded or [None] * len(weights.layers)
+        self._layers = [
+            _Layer(*both, weights.norm_eps, weights.activation) for both in zip(weights.layers, rounded, strict=True)
+        ]
         self._pooling, self._modules = pooling, layers
         self._pad_id, self._device = pad_id, device
 

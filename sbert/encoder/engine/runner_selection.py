@@ -6,7 +6,7 @@ runner whose vectors differ is not used, and the log says so.
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from sbert.encoder.engine.compiled import load_kernels
+from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.native import NativeRunner, type_of, why_kernels_cannot
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.proven_runner import ProvenRunner
+from sbert.encoder.engine.rounding import why_no_rounding
 from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.varlen import VarlenRunner, why_varlen_cannot
-from sbert.encoder.engine.weights import EncoderWeights, read_weights
+from sbert.encoder.engine.weights import EncoderWeights, RoundedLayer, read_weights
 from sbert.encoder.pooling import Pooling
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import ModelError
@@ -35,6 +37,7 @@ __all__ = [
     "make_proven_runner",
     "run_all",
     "select_runner",
+    "why_no_integers",
 ]
 
 log = logging.getLogger(__name__)
@@ -95,6 +98,7 @@ def select_runner(
     probe: TokenizedTexts,
     reference_SD: npt.NDArray[np.float32] | None,
     token_budget: int,
+    rounded: tuple[RoundedLayer, ...] | None = None,
 ) -> SelectedRunner:
     """Return the fastest runner that gives the right vectors.
 
@@ -108,13 +112,14 @@ def select_runner(
         probe: `PROBE`, tokenized.
         reference_SD: plain float32 vectors of the probe; None to compare with the encoder's own forward pass.
         token_budget: tokens of a batch.
+        rounded: the weights in 8-bit integers, to compute in them; None to compute in the transformer's type.
     """
     parameter = next(transformer.parameters())
     padded = PaddedRunner(forward, pad_id=pad_id, device=parameter.device)
     plain_SD = run_all(padded, probe, dim, token_budget)
     reference_SD = plain_SD if reference_SD is None else reference_SD
     plain_cosine = lowest_cosine(plain_SD, reference_SD)
-    weights = read_weights(transformer)
+    weights = _weights(transformer, rounded)
     if weights is None:
         kind = getattr(transformer.config, "model_type", type(transformer).__name__)
         return SelectedRunner(padded, "padded", plain_cosine, f"{kind} is not of the BERT family")
@@ -142,18 +147,44 @@ def select_runner(
 
 
 def make_proven_runner(
-    proven: ProvenRunner, transformer: nn.Module, pooling: Pooling, layers: nn.ModuleList, *, pad_id: int
+    proven: ProvenRunner,
+    transformer: nn.Module,
+    pooling: Pooling,
+    layers: nn.ModuleList,
+    *,
+    rounded: tuple[RoundedLayer, ...] | None,
+    pad_id: int,
 ) -> SelectedRunner:
-    """Return a runner that was proven before.
+    """Return a runner that was proven before, for weights that are `rounded` or not.
 
     Raises:
         ModelError: when the transformer is not of the BERT family.
     """
-    weights = read_weights(transformer)
+    weights = _weights(transformer, rounded)
     if weights is None:
         raise ModelError(f"the {proven.name} runner computes encoders of the BERT family, and this encoder is none")
     runner = make_runner(proven.name, weights, pooling, layers, pad_id)
     return SelectedRunner(runner, proven.name, proven.probe_cosine, proven.reason)
+
+
+def why_no_integers(transformer: nn.Module, *, needs_kernels: bool = True) -> str | None:
+    """Return why an encoder cannot compute in 8-bit integers, by kernels if it `needs_kernels`; None when it can."""
+    weights = read_weights(transformer)
+    if weights is None:
+        return "it is not of the BERT family"
+    why_not = why_no_rounding(weights)
+    if why_not is not None or not needs_kernels:
+        return why_not
+    why_not = why_kernels_cannot(weights)
+    if why_not is not None:
+        return why_not
+    kernels = load_kernels(ComputeDtype.INT8)
+    return None if kernels.library is not None else kernels.reason
+
+
+def _weights(transformer: nn.Module, rounded: tuple[RoundedLayer, ...] | None) -> EncoderWeights | None:
+    weights = read_weights(transformer)
+    return weights and replace(weights, rounded=rounded)
 
 
 def why_no_kernels(weights: EncoderWeights) -> str | None:

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from sbert.encoder.engine.linear import ACTIVATIONS
 
-__all__ = ["EncoderWeights", "LayerWeights", "Norm", "read_weights", "weights_version"]
+__all__ = [
+    "EncoderWeights",
+    "LayerWeights",
+    "Norm",
+    "RoundedLayer",
+    "RoundedWeight",
+    "read_weights",
+    "weights_version",
+]
 
 Norm = tuple[Tensor, Tensor]
 """Scale and shift of a layer norm."""
@@ -34,6 +42,29 @@ class LayerWeights:
 
 
 @dataclass(frozen=True)
+class RoundedWeight:
+    """The weight of a linear layer in 8-bit integers (`sbert.encoder.engine.rounding`)."""
+
+    integers_OI: Tensor
+    """int8, rotated, shape (out, in)."""
+    scales_OG: Tensor
+    """float32, one for each output and group of inputs."""
+
+
+@dataclass(frozen=True)
+class RoundedLayer:
+    """The rounded weights of one layer.
+
+    The weights of values stay as they are: rounding this twelfth of all weights would add half to the error.
+    """
+
+    query_key: RoundedWeight
+    out: RoundedWeight
+    up: RoundedWeight
+    down: RoundedWeight
+
+
+@dataclass(frozen=True)
 class EncoderWeights:
     """The weights of a whole encoder."""
 
@@ -48,6 +79,8 @@ class EncoderWeights:
     activation: str
     relative_bias: Callable[[int], Tensor] | None
     """MPNet: returns the values to add to attention scores in a row of a given width, shape (1, heads, width, width)."""
+    rounded: tuple[RoundedLayer, ...] | None = None
+    """The weights of the layers in 8-bit integers, when the encoder computes in them."""
 
 
 @dataclass(frozen=True)

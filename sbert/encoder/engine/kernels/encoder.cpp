@@ -1,4 +1,4 @@
-// A BERT encoder's layers on a CPU: products in bfloat16 or float32; sums, softmax, GELU and layer norms in float32.
+// A BERT encoder's layers on a CPU: products in bfloat16, float32 or 8-bit integers; sums, softmax, GELU and layer norms in float32.
 //
 // Only token vectors leave the cache. A group of a few hundred tokens goes through all layers. The result of a
 // product is finished (bias, GELU, residual, norm) while it is in the first-level cache. Each sequence attends to itself, so there
@@ -6,7 +6,7 @@
 //
 // Layout: an array of T tokens with H values is stored as H/32 blocks of T rows of 32 values. `native.py` makes the layout of the
 // weights. One source serves all processors: with AMX the products are computed in tiles (`tile_*.h`), otherwise in registers
-// (`register_*.h`) of AVX-512 or AVX2. The compiler's options choose.
+// (`register_*.h`) of AVX-512 or AVX2, with AVX512-VNNI in integers (`register_integers.h`). The compiler's options choose.
 //
 // The interface is plain C, and all state is the caller's, so any number of threads may call. Lengths and ids are checked; the
 // caller is responsible for sizes.
@@ -26,10 +26,13 @@ namespace {
 
 // Embeds the sequences of a range.
 void embed(const Model& model, const int32_t* ids, const int64_t* lengths, Range sequences, const Scratch& on, float* row) {
-    Value* x = on.x.get();
-    for (int64_t b = 0; b < sequences.first; b++) ids += lengths[b], x += lengths[b] * BLOCK;
+    int64_t first = 0, stop = 0;
+    for (int64_t b = 0; b < sequences.first; b++) first += lengths[b];
+    stop = first;
+    ids += first;
+    Value* x = on.x.get() + first * BLOCK;
     for (int64_t b = sequences.first; b < sequences.stop; b++)
-        for (int64_t place = 0; place < lengths[b]; place++, ids++, x += BLOCK) {
+        for (int64_t place = 0; place < lengths[b]; place++, ids++, stop++, x += BLOCK) {
             const Value *word = model.words + *ids * model.hidden, *position = model.positions + place * model.hidden;
             V total = all(0.0f);
             for (int64_t i = 0; i < model.hidden; i += LANES) {
@@ -39,6 +42,7 @@ void embed(const Model& model, const int32_t* ids, const int64_t* lengths, Range
             }
             normalize(row, total, model.hidden, model.embedding_norm, (float)model.norm_eps, x, on.step);
         }
+    prepare_embedded(on, {first, stop}, model.hidden / BLOCK);
 }
 
 // Writes token vectors as rows of `hidden` values.

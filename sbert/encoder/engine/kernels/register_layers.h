@@ -17,6 +17,7 @@ struct Scratch {
     const int64_t step;          // distance from one block to the next, in values
     const int64_t inner_blocks;  // blocks of the intermediate layer at a time
     const Buffer<Value> x, qkv, attended, inner;
+    const RoundedMemory rounded, rounded_inner;  // inputs of the layers that take x or what is attended to, and of the last one
     const Buffer<float> sums, rows;
     std::vector<Attention> attention;
 
@@ -27,6 +28,8 @@ struct Scratch {
           qkv(allocate<Value>(step * (model.hidden / BLOCK) * 3)),
           attended(allocate<Value>(step * (model.hidden / BLOCK))),
           inner(allocate<Value>(step * inner_blocks)),
+          rounded(model.hidden / BLOCK, step, tokens),
+          rounded_inner(inner_blocks, step, tokens),
           sums(allocate<float>(step * (model.hidden / BLOCK))),
           rows(allocate<float>(model.hidden * threads)) {
         for (int64_t i = 0; i < threads; i++) attention.emplace_back(longest, model.hidden / model.num_heads);
@@ -34,9 +37,14 @@ struct Scratch {
     bool is_there() const {
         for (const Attention& one : attention)
             if (!one.is_there()) return false;
-        return x && qkv && attended && inner && sums && rows;
+        return x && qkv && attended && inner && rounded.is_there() && rounded_inner.is_there() && sums && rows;
     }
 };
+
+// Prepares embedded tokens for the first layer.
+inline void prepare_embedded(const Scratch& on, Range tokens, int64_t blocks) {
+    prepare(on.rounded.of(on.x.get()), tokens, blocks);
+}
 
 void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, int64_t num, int64_t tokens, const Scratch& on,
                int64_t part, Team& team) {
@@ -46,29 +54,39 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     Value *x = on.x.get(), *qkv = on.qkv.get(), *attended = on.attended.get(), *inner = on.inner.get();
     float *sums = on.sums.get(), *row = on.rows.get() + part * model.hidden;
     const Range mine = share_of(blocks, part, parts), my_tokens = share_of(tokens, part, parts);
+    const auto of_x = on.rounded.of(x), of_attended = on.rounded.of(attended), of_inner = on.rounded_inner.of(inner);
     const auto add_and_norm = [&](const float* bias, Norm norm) {
         for (int64_t t = my_tokens.first; t < my_tokens.stop; t++)
             add_and_normalize(sums + t * BLOCK, step, bias, model.hidden, norm, eps, x + t * BLOCK, step, row);
+        prepare(of_x, my_tokens, blocks);
     };
-    linear(x, step, tokens, layer.qkv, blocks, share_of(3 * blocks, part, parts), qkv, Plain());
+    const auto prepare_together = [&](const auto& inputs, int64_t num_blocks) {
+        if (!INTEGERS) return;
+        prepare(inputs, my_tokens, num_blocks);
+        team.meet();
+    };
+    linear(of_x, step, tokens, layer.qkv, blocks, share_of((INTEGERS ? 2 : 3) * blocks, part, parts), qkv, Plain());
+    if (INTEGERS) linear(Unrounded{x, step}, step, tokens, layer.values, blocks, mine, qkv + 2 * blocks * step, Plain());
     team.meet();
     for (int64_t b = 0, first = 0; b < num; first += lengths[b++])
         if (lengths[b])
             attend(qkv + first * BLOCK, step, lengths[b], model.num_heads, head_blocks, share_of(model.num_heads, part, parts),
                    on.attention[part], attended + first * BLOCK);
     team.meet();
-    products(attended, step, tokens, layer.out.weight, blocks * BLOCK * PANEL, blocks, mine, sums, false);
+    prepare_together(of_attended, blocks);
+    products(of_attended, step, tokens, layer.out, blocks, blocks, mine, sums, false);
     team.meet();
     add_and_norm(layer.out.bias, layer.attention_norm);
     for (int64_t i = 0; i < inner_blocks; i += on.inner_blocks) {
         team.meet();
         const int64_t some = std::min(on.inner_blocks, inner_blocks - i);
-        const Linear up = {layer.up.weight + i * blocks * BLOCK * BLOCK, layer.up.bias + i * BLOCK};
+        const Linear up = outputs_from(layer.up, i, blocks);
         const Range range = share_of(some, part, parts);
-        model.uses_relu ? linear(x, step, tokens, up, blocks, range, inner, Relu())
-                        : linear(x, step, tokens, up, blocks, range, inner, Gelu());
+        model.uses_relu ? linear(of_x, step, tokens, up, blocks, range, inner, Relu())
+                        : linear(of_x, step, tokens, up, blocks, range, inner, Gelu());
         team.meet();
-        products(inner, step, tokens, layer.down.weight + i * BLOCK * PANEL, inner_blocks * BLOCK * PANEL, some, mine, sums, i > 0);
+        prepare_together(of_inner, some);
+        products(of_inner, step, tokens, inputs_from(layer.down, i), inner_blocks, some, mine, sums, i > 0);
     }
     team.meet();
     add_and_norm(layer.down.bias, layer.output_norm);

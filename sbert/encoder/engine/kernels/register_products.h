@@ -9,6 +9,9 @@
 
 #include "registers.h"
 #include "team.h"
+#ifdef __AVX512VNNI__
+#include "register_integers.h"
+#endif
 
 namespace {
 
@@ -80,60 +83,121 @@ inline int64_t rows_of_next_tile(int64_t left) {
     return (left + tiles - 1) / tiles;
 }
 
+// Inputs of a product as they are: values of tokens in blocks.
+struct Unrounded {
+    const Value* from;
+    int64_t step;
+};
+
+inline void prepare(const Unrounded&, Range, int64_t) {}
+
+inline void multiply_tile(const Unrounded& x, int64_t token, int64_t num, int64_t in_blocks, const Value* weight, const float*, float* to,
+                          bool go_on) {
+    MULTIPLY<Tokens>[num - 1](x.from + token * BLOCK, x.step, in_blocks, BLOCK / PAIR, weight, to, BLOCK, go_on);
+}
+
+#ifdef __AVX512VNNI__
+
+using MultiplyIntegers = void (*)(const uint8_t*, int64_t, int64_t, const float*, int64_t, const int8_t*, const float*, float*, int64_t,
+                                  bool);
+
+template <size_t... NUMS>
+constexpr std::array<MultiplyIntegers, sizeof...(NUMS)> integers_of_every_size(std::index_sequence<NUMS...>) {
+    return {multiply_integers<(int)NUMS + 1>...};
+}
+constexpr std::array<MultiplyIntegers, ROWS> MULTIPLY_INTEGERS = integers_of_every_size(std::make_index_sequence<ROWS>());
+
+inline void multiply_tile(const Rounded& x, int64_t token, int64_t num, int64_t in_blocks, const int8_t* weight, const float* scales,
+                          float* to, bool go_on) {
+    MULTIPLY_INTEGERS[num - 1](x.integers + token * BLOCK, x.step, in_blocks / GROUP_BLOCKS, x.scales_of(0, token), 2 * x.tokens, weight,
+                               scales, to, BLOCK, go_on);
+}
+
+#else
+
+constexpr int64_t GROUP_BLOCKS = 1;
+
+// Inputs that are not rounded need no memory of their own.
+struct RoundedMemory {
+    const int64_t step;
+
+    RoundedMemory(int64_t, int64_t step, int64_t) : step(step) {}
+    bool is_there() const { return true; }
+    Unrounded of(const Value* from) const { return {from, step}; }
+};
+
+#endif
+
+// The part of a layer that computes the outputs from block `n` on.
+template <class Weight>
+LinearOf<Weight> outputs_from(const LinearOf<Weight>& by, int64_t n, int64_t in_blocks) {
+    return {by.weight + n * in_blocks * BLOCK * BLOCK, by.bias + n * BLOCK,
+            by.scales ? by.scales + n * (in_blocks / GROUP_BLOCKS) * 2 * PANEL : nullptr};
+}
+// The part of a layer that takes the inputs from block `i` on.
+template <class Weight>
+LinearOf<Weight> inputs_from(const LinearOf<Weight>& by, int64_t i) {
+    return {by.weight + i * BLOCK * PANEL, by.bias, by.scales ? by.scales + i / GROUP_BLOCKS * 2 * PANEL : nullptr};
+}
+
 // Fetches the next panel's weights into the second-level cache while this panel's are used.
 struct Ahead {
     const char *next, *end;
     int64_t bytes;  // to fetch for each tile
 
-    Ahead(const Value* weight, int64_t num, int64_t tiles)
-        : next((const char*)weight), end(next + num * sizeof(Value)), bytes((end - next) / std::max<int64_t>(tiles, 1) + 64) {}
+    template <class Weight>
+    Ahead(const Weight* weight, int64_t num, int64_t tiles)
+        : next((const char*)weight), end(next + num * sizeof(Weight)), bytes((end - next) / std::max<int64_t>(tiles, 1) + 64) {}
     void operator()() {
         const char* stop = std::min(end, next + bytes);
         for (; next < stop; next += 64) _mm_prefetch(next, _MM_HINT_T1);
     }
 };
 
-// Computes y = f(x W' + b) for the panels of a range.
-template <class Function>
-void linear(const Value* x, int64_t step, int64_t tokens, Linear by, int64_t in_blocks, Range panels, Value* y, Function f) {
+// Computes y = f(x W' + b) for a range of blocks of outputs.
+template <class Inputs, class Weight, class Function>
+void linear(const Inputs& x, int64_t step, int64_t tokens, const LinearOf<Weight>& by, int64_t in_blocks, Range blocks, Value* y,
+            Function f) {
     alignas(64) float tile[ROWS * BLOCK];
     const int64_t size = in_blocks * BLOCK * PANEL;
-    // A row is stored whole, so a range of blocks is computed.
+    // A row is stored whole, so a block is computed at a time.
     constexpr int64_t HALVES = BLOCK / PANEL;
-    for (int64_t n = panels.first; n < panels.stop; n++) {
-        const Value* weight = by.weight + n * HALVES * size;
-        Ahead ahead(weight + HALVES * size, n + 1 < panels.stop ? HALVES * size : 0, tokens / ROWS);
+    for (int64_t n = blocks.first; n < blocks.stop; n++) {
+        const LinearOf<Weight> part = outputs_from(by, n, in_blocks);
+        Ahead ahead(part.weight + HALVES * size, n + 1 < blocks.stop ? HALVES * size : 0, tokens / ROWS);
         for (int64_t t = 0, num; t < tokens; t += num) {
             num = rows_of_next_tile(tokens - t);
             for (int64_t half = 0; half < HALVES; half++)
-                MULTIPLY<Tokens>[num - 1](x + t * BLOCK, step, in_blocks, BLOCK / PAIR, weight + half * size, tile + half * PANEL, BLOCK,
-                                          false);
+                multiply_tile(x, t, num, in_blocks, part.weight + half * size, part.scales, tile + half * PANEL, false);
             ahead();
             for (int64_t r = 0; r < num; r++) {
                 V parts[PARTS];
-                for (int64_t j = 0; j < PARTS; j++)
-                    parts[j] = f(load(tile + r * BLOCK + j * LANES) + load(by.bias + n * BLOCK + j * LANES));
+                for (int64_t j = 0; j < PARTS; j++) parts[j] = f(load(tile + r * BLOCK + j * LANES) + load(part.bias + j * LANES));
                 store_row(y + n * step + (t + r) * BLOCK, parts);
             }
         }
     }
 }
 
-// sums (+)= x W' for a range of blocks of outputs; sums have the layout of tokens. Panels are `weight_step` apart.
-void products(const Value* x, int64_t step, int64_t tokens, const Value* weight, int64_t weight_step, int64_t in_blocks, Range blocks,
+// sums (+)= x W' for a range of blocks of outputs, whose weights are those of `all_blocks` blocks of inputs; sums have the layout of
+// tokens.
+template <class Inputs>
+void products(const Inputs& x, int64_t step, int64_t tokens, const Linear& by, int64_t all_blocks, int64_t in_blocks, Range blocks,
               float* sums, bool go_on) {
     constexpr int64_t HALVES = BLOCK / PANEL;
-    for (int64_t n = blocks.first; n < blocks.stop; n++)
+    const int64_t size = all_blocks * BLOCK * PANEL;
+    for (int64_t n = blocks.first; n < blocks.stop; n++) {
+        const Linear part = outputs_from(by, n, all_blocks);
         for (int64_t half = 0; half < HALVES; half++) {
-            const Value* panel = weight + (n * HALVES + half) * weight_step;
-            Ahead ahead(panel + weight_step, n + 1 < blocks.stop || half + 1 < HALVES ? in_blocks * BLOCK * PANEL : 0, tokens / ROWS);
+            const auto* panel = part.weight + half * size;
+            Ahead ahead(panel + size, n + 1 < blocks.stop || half + 1 < HALVES ? in_blocks * BLOCK * PANEL : 0, tokens / ROWS);
             for (int64_t t = 0, num; t < tokens; t += num) {
                 num = rows_of_next_tile(tokens - t);
-                MULTIPLY<Tokens>[num - 1](x + t * BLOCK, step, in_blocks, BLOCK / PAIR, panel, sums + n * step + t * BLOCK + half * PANEL,
-                                          BLOCK, go_on);
+                multiply_tile(x, t, num, in_blocks, panel, part.scales, sums + n * step + t * BLOCK + half * PANEL, go_on);
                 ahead();
             }
         }
+    }
 }
 
 }  // namespace

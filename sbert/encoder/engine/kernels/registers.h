@@ -134,10 +134,19 @@ struct Norm {
     const float *scale, *shift;
 };
 
-struct Linear {
-    const Value* weight;
-    const float* bias;
+template <class Weight>
+struct LinearOf {
+    const Weight* weight;
+    const float *bias, *scales;  // integers have scales: `register_integers.h`
 };
+
+#ifdef __AVX512VNNI__
+constexpr bool INTEGERS = true;  // products of layers are computed in integers
+using Linear = LinearOf<int8_t>;
+#else
+constexpr bool INTEGERS = false;
+using Linear = LinearOf<Value>;
+#endif
 
 struct Plain {
     V operator()(V x) const { return x; }
@@ -146,7 +155,7 @@ struct Gelu {
     V operator()(V x) const { return gelu(x); }
 };
 struct Relu {
-    V operator()(V x) const { return most(x, all(0.0f)); }
+    V operator()(V x) const { return most(all(0.0f), x); }  // the second value where one is NaN
 };
 
 }  // namespace

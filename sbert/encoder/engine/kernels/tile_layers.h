@@ -33,6 +33,9 @@ struct Scratch {
     bool is_there() const { return x && qkv && attended && inner && values && sums && rows; }
 };
 
+// Products in tiles take the tokens as they are.
+inline void prepare_embedded(const Scratch&, Range, int64_t) {}
+
 void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, int64_t num, int64_t tokens, const Scratch& on,
                int64_t part, Team& team) {
     const int64_t blocks = model.hidden / BLOCK, head_blocks = blocks / model.num_heads, inner_blocks = model.inner / BLOCK;
@@ -58,7 +61,7 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
         team.meet();
         const int64_t some = std::min(INNER_BLOCKS, inner_blocks - i);
         const Range range = share_of(some, part, parts);
-        const Linear up = {layer.up.weight + i * blocks * 2 * TILE_VALUES, layer.up.bias + i * BLOCK};
+        const Linear up = {layer.up.weight + i * blocks * 2 * TILE_VALUES, layer.up.bias + i * BLOCK, nullptr};
         if (model.uses_relu)
             linear(x, step, tiles, up, blocks, range, inner, Relu());
         else
