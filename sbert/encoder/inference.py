@@ -62,7 +62,10 @@ def load_for_encoding(spec: EncoderSpec) -> SentenceEncoder:
     _check_vectors(spec, encoder)  # before a plan can take this model's word from a record
     new_record = _record_of(encoder, folder)
     if new_record is not None:
-        write_record(path, new_record)
+        # A table names what was chosen for it, so its next run asks for this by name.
+        chosen = {"max_seq_length": encoder.max_seq_length, "compute_dtype": encoder.compute_dtype}
+        for each in dict.fromkeys([path, record_path(folder, spec.model_copy(update=chosen))]):
+            write_record(each, new_record)
     return encoder
 
 
