@@ -17,6 +17,8 @@ WORDS = (
     "error connection refused port short long text number one two three four five six seven eight nine ten"
 ).split()
 HIDDEN = 32
+WIDE = 128
+"""Values of an encoder that can compute in 8-bit integers, which come in groups of 128."""
 ARCHITECTURES = ("bert", "roberta", "mpnet", "distilbert", "modernbert", "t5")
 
 
@@ -60,13 +62,16 @@ def t5_config(kind: str, vocab_size: int) -> transformers.PretrainedConfig:
     )  # fmt: skip
 
 
-def tiny_transformer(kind: str, vocab_size: int, seed: int = 0, *, num_heads: int = 4) -> transformers.PreTrainedModel:
+def tiny_transformer(
+    kind: str, vocab_size: int, seed: int = 0, *, num_heads: int = 4, hidden: int = HIDDEN
+) -> transformers.PreTrainedModel:
     """Make a random transformer with two layers of one architecture. The compiled kernels take BERT with one head."""
     torch.manual_seed(seed)
     common = {"vocab_size": vocab_size, "pad_token_id": 1}
+    spread = 0.3 * (HIDDEN / hidden) ** 0.5  # values of layers are of one size, however wide these are
     usual = {
-        "hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": num_heads, "intermediate_size": 64,
-        "max_position_embeddings": 80, "initializer_range": 0.3,
+        "hidden_size": hidden, "num_hidden_layers": 2, "num_attention_heads": num_heads, "intermediate_size": 2 * hidden,
+        "max_position_embeddings": 80, "initializer_range": spread,
     }  # fmt: skip
     if kind == "bert":
         return transformers.BertModel(transformers.BertConfig(**common, **usual))
@@ -77,8 +82,8 @@ def tiny_transformer(kind: str, vocab_size: int, seed: int = 0, *, num_heads: in
     if kind == "distilbert":
         return transformers.DistilBertModel(
             transformers.DistilBertConfig(
-                **common, dim=HIDDEN, n_layers=2, n_heads=num_heads, hidden_dim=64, max_position_embeddings=80,
-                initializer_range=0.3,
+                **common, dim=hidden, n_layers=2, n_heads=num_heads, hidden_dim=2 * hidden, max_position_embeddings=80,
+                initializer_range=spread,
             )
         )  # fmt: skip
     if kind in T5_FAMILY:
@@ -92,13 +97,13 @@ def tiny_transformer(kind: str, vocab_size: int, seed: int = 0, *, num_heads: in
 
 
 def tiny_encoder(
-    kind: str = "bert", seed: int = 0, modes: tuple[PoolingMode, ...] = (PoolingMode.MEAN,)
+    kind: str = "bert", seed: int = 0, modes: tuple[PoolingMode, ...] = (PoolingMode.MEAN,), *, hidden: int = HIDDEN
 ) -> SentenceEncoder:
-    """Make a small random encoder."""
+    """Make a small random encoder. The compiled kernels take a BERT of `WIDE`."""
     tokenizer = tiny_tokenizer(kind)
-    transformer = tiny_transformer(kind, len(tokenizer), seed)
+    transformer = tiny_transformer(kind, len(tokenizer), seed, hidden=hidden)
     return SentenceEncoder(
-        transformer, tokenizer, Pooling(HIDDEN, modes), [Normalize()], max_seq_length=64, device="cpu"
+        transformer, tokenizer, Pooling(hidden, modes), [Normalize()], max_seq_length=64, device="cpu"
     )
 
 
@@ -116,7 +121,7 @@ def prompted_encoder(kind: str = "bert", seed: int = 0, *, include_prompt: bool 
     )
 
 
-def save_tiny(folder: Path, kind: str = "bert", seed: int = 0) -> str:
+def save_tiny(folder: Path, kind: str = "bert", seed: int = 0, *, hidden: int = HIDDEN) -> str:
     """Write the folder of a small random encoder and return its path."""
-    tiny_encoder(kind, seed).save_pretrained(folder)
+    tiny_encoder(kind, seed, hidden=hidden).save_pretrained(folder)
     return str(folder)

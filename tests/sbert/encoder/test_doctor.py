@@ -1,6 +1,7 @@
 """The doctor's diagnosis is what an encoder does."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 import torch
 
 from sbert.encoder.doctor import Diagnosis, Measured, diagnose
+from sbert.encoder.engine.compiled import load_kernels
 from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.workers import num_workers
 from sbert.encoder.sentence_encoder import PROBE_TOKEN_BUDGET, SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
-from tests.support.tiny_models import WORDS
+from tests.support.tiny_models import WIDE, WORDS, save_tiny
 
 
 @pytest.mark.parametrize("dtype", [ComputeDtype.FLOAT32, ComputeDtype.BFLOAT16])
@@ -58,6 +60,28 @@ def test_the_diagnosis_is_what_an_encoder_does(
     assert {("padded", ComputeDtype.FLOAT32), ("packed", dtype)} <= {
         (way.path, way.compute_dtype) for way in diagnosis.measured
     }
+
+
+def test_an_encoder_in_integers_is_measured_by_its_own_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's own forward pass knows no integers, so it is measured in other types alone."""
+    monkeypatch.setenv(DTYPE_VARIABLE, "int8")
+    folder = save_tiny(tmp_path, hidden=WIDE)
+    kernels = load_kernels(ComputeDtype.INT8)
+    diagnosis = diagnose(folder, seconds=0.1)
+    ways = {(way.path, way.compute_dtype) for way in diagnosis.measured}
+    assert ("padded", ComputeDtype.FLOAT32) in ways
+    assert ("padded", ComputeDtype.INT8) not in ways
+    if kernels.library is None:
+        assert diagnosis.compute_dtype is ComputeDtype.FLOAT32
+        assert ComputeDtype.INT8 not in {dtype for _, dtype in ways}
+        return
+    assert diagnosis.compute_dtype is ComputeDtype.INT8
+    assert diagnosis.dtype_reason == "SBERT_COMPUTE_DTYPE says so"
+    assert diagnosis.kernels == load_kernels(ComputeDtype.INT8).reason
+    assert {("native", ComputeDtype.INT8), ("packed", ComputeDtype.INT8)} <= ways
+    (selected,) = (way for way in diagnosis.measured if way.chosen)
+    assert (selected.path, selected.compute_dtype) == ("native", ComputeDtype.INT8)
+    assert all(way.tokens_per_second > 0 for way in diagnosis.measured)
 
 
 def test_a_type_that_failed_the_probe_is_named(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

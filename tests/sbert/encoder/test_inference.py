@@ -12,11 +12,13 @@ from sbert import SentenceEncoder
 from sbert.encoder import inference, load_record
 from sbert.encoder.describe import describe_model
 from sbert.encoder.description import EncoderSpec
+from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.engine.kernel_targets import NATIVE_VARIABLE
 from sbert.encoder.inference import load_for_encoding
 from sbert.encoder.stored_transformer import StoredTransformer
 from sbert.errors import ModelError, QualityError
 from sbert.runtime.user_cache import user_cache
-from tests.support.tiny_models import save_tiny
+from tests.support.tiny_models import WIDE, save_tiny
 
 TEXTS = ["red", "How do I reset my password?", "a longer text about trains that are late " * 5]
 
@@ -64,6 +66,35 @@ def test_weights_whose_names_carry_the_name_of_the_architecture_are_found(folder
     np.testing.assert_array_equal(vectors(second), vectors(first))
 
 
+def test_what_was_chosen_may_be_asked_for_by_name(folder: Path) -> None:
+    """A table names the type and the length that its first run chose."""
+    chosen = load_for_encoding(EncoderSpec(model=str(folder)))
+    assert len(records()) == 2
+    named = EncoderSpec(model=str(folder), max_seq_length=chosen.max_seq_length, compute_dtype=chosen.compute_dtype)
+    second = load_for_encoding(named)
+    assert is_from_record(second)
+    assert second.description == chosen.description
+    np.testing.assert_array_equal(vectors(second), vectors(chosen))
+
+
+@pytest.mark.parametrize("native", ["0", "1"])
+def test_an_encoder_in_integers_is_loaded_from_its_record(
+    native: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NATIVE_VARIABLE, native)
+    spec = EncoderSpec(model=save_tiny(tmp_path / "wide", hidden=WIDE), compute_dtype=ComputeDtype.INT8)
+    first, second = load_for_encoding(spec), load_for_encoding(spec)
+    assert not is_from_record(first)
+    assert is_from_record(second)
+    assert second.compute_dtype is ComputeDtype.INT8
+    assert second.description == first.description
+    assert second.selected_runner.name == first.selected_runner.name != "padded"
+    np.testing.assert_array_equal(vectors(second), vectors(first))
+    of_bfloat16 = load_for_encoding(spec.model_copy(update={"compute_dtype": ComputeDtype.BFLOAT16}))
+    assert not np.array_equal(vectors(of_bfloat16), vectors(first))
+    assert of_bfloat16.fingerprint != first.fingerprint
+
+
 @pytest.mark.parametrize("choice", [{"max_seq_length": 16}, {"normalize": False}, {"compute_dtype": "bfloat16"}])
 def test_other_choices_have_a_record_of_their_own(folder: Path, choice: dict[str, object]) -> None:
     plain, other = EncoderSpec(model=str(folder)), EncoderSpec.model_validate({"model": str(folder), **choice})
@@ -85,10 +116,10 @@ def test_changed_weights_are_loaded_in_full(folder: Path, tmp_path: Path) -> Non
 def test_a_record_that_describes_another_encoder_is_not_used(folder: Path) -> None:
     spec = EncoderSpec(model=str(folder))
     right = load_for_encoding(spec)
-    (file,) = records()
-    record = json.loads(file.read_text())
-    record["description"]["fingerprint"] = "0" * 64
-    file.write_text(json.dumps(record))
+    for file in records():
+        record = json.loads(file.read_text())
+        record["description"]["fingerprint"] = "0" * 64
+        file.write_text(json.dumps(record))
     again = load_for_encoding(spec)
     assert not is_from_record(again)
     assert again.fingerprint == right.fingerprint
@@ -98,8 +129,8 @@ def test_a_record_that_describes_another_encoder_is_not_used(folder: Path) -> No
 def test_a_broken_record_is_written_anew(folder: Path, content: str) -> None:
     spec = EncoderSpec(model=str(folder))
     load_for_encoding(spec)
-    (file,) = records()
-    file.write_text(content)
+    for file in records():
+        file.write_text(content)
     assert not is_from_record(load_for_encoding(spec))
     assert is_from_record(load_for_encoding(spec))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sbert.encoder.engine.kernel_targets import NATIVE_VARIABLE
 from sbert.errors import MassDeletionError, SettingsError
 from sbert.refresh.backfill_selection import Selection
 from sbert.refresh.job import RefreshJob, RefreshSettings
@@ -17,7 +18,7 @@ from sbert.table.delta import SETTINGS_KEY, Table
 from sbert.table.rollback import roll_back
 from sbert.table.shards import ShardSettings
 from tests.support.tables import objects_apart, read, rows, update, write, write_objects
-from tests.support.tiny_models import save_tiny
+from tests.support.tiny_models import WIDE, save_tiny
 
 DECIDED = {
     "source": {"text_column": "text", "id_column": "id", "keep_columns": ["kind", "text"]},
@@ -220,3 +221,19 @@ def test_settings_of_a_newer_release_are_passed_over_with_a_warning(
     with caplog.at_level(logging.WARNING, "sbert"):
         assert plan_of(raw, table).is_empty
     assert "settings of a newer release are passed over: cleaning.from_the_future" in caplog.text
+
+
+def test_a_table_in_integers_keeps_its_type_where_no_kernels_are(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine computes the same type through torch: no row is encoded anew, and new rows have the same fingerprint."""
+    model = save_tiny(tmp_path / "wide", hidden=WIDE)
+    update(raw, tmp_path / "table", model=model, settings={"encoding": {"compute_dtype": "int8"}})
+    made = Table.open(str(tmp_path / "table")).encoder
+    assert made.compute_dtype == "int8"
+    write(raw / "more.jsonl", rows(100, 2))
+    monkeypatch.setenv(NATIVE_VARIABLE, "0")
+    report = update(raw, tmp_path / "table").report
+    assert report.num_rows_encoded == 2
+    assert Table.open(str(tmp_path / "table")).encoder == made
+    assert read(tmp_path / "table").height == 32

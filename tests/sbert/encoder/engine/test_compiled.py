@@ -128,9 +128,10 @@ def test_kernels_of_an_image_are_used_without_a_compiler(
         assert load_kernels().reason == "compiled before for AMX"
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         compiled.main()
-    assert all("kernels-" in message for message in caplog.messages[:4])
-    assert caplog.messages[4].startswith("the kernels for AMX are not compiled: there is no C++ compiler")
-    assert len(caplog.messages) == 8
+    assert all("kernels-" in message for message in caplog.messages[: len(ALL_UNITS)])
+    not_compiled = "the kernels for AMX are not compiled: there is no C++ compiler"
+    assert caplog.messages[len(ALL_UNITS)].startswith(not_compiled)
+    assert len(caplog.messages) == 2 * len(ALL_UNITS)
 
 
 def test_kernels_are_not_used_when_their_cache_cannot_be_written(
@@ -161,20 +162,33 @@ def test_kernels_are_not_loaded_on_machines_that_cannot_run_them(
     needed = "which the processor does not have or a limit forbids"
     assert load_kernels().reason == f"bfloat16 needs AMX or AVX512-BF16, {needed}"
     assert compiled.load_kernels(ComputeDtype.FLOAT32).reason == f"float32 needs AVX-512 or AVX2, {needed}"
+    assert compiled.load_kernels(ComputeDtype.INT8).reason == f"int8 needs AVX512-VNNI, {needed}"
     monkeypatch.setattr(sys, "platform", "darwin")
     assert load_kernels().reason == "Linux is needed"
     monkeypatch.setenv(NATIVE_VARIABLE, "0")
     assert load_kernels().reason == "turned off by SBERT_NATIVE=0"
 
 
-@pytest.mark.parametrize("missing", [[], ["amx"], ["amx", "avx512_bf16"], ["amx", "avx512_bf16", "avx512"]])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        [],
+        ["amx"],
+        ["amx", "avx512_vnni"],
+        ["amx", "avx512_vnni", "avx512_bf16"],
+        ["amx", "avx512_vnni", "avx512_bf16", "avx512"],
+    ],
+)
 def test_the_fastest_units_of_the_processor_are_chosen(missing: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units_of_processors, "has_units", lambda name: name not in missing)
     fastest = [units_of_processors.units_here(dtype) for dtype in ComputeDtype]
     names = [units.name if units else None for units in fastest]
     floats = "avx512" if "avx512" not in missing else "avx2"
     halves = next((name for name in ("amx", "avx512_bf16") if name not in missing), None)
-    assert dict(zip(ComputeDtype, names, strict=True)) == {"float32": floats, "bfloat16": halves, "float16": None}
+    integers = "avx512_vnni" if "avx512_vnni" not in missing else None
+    assert dict(zip(ComputeDtype, names, strict=True)) == {
+        "float32": floats, "bfloat16": halves, "float16": None, "int8": integers,
+    }  # fmt: skip
 
 
 def test_units_can_be_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,12 +198,14 @@ def test_units_can_be_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert units.name == "avx2"
     assert units_of_processors.units_here(ComputeDtype.BFLOAT16) is None
     monkeypatch.setenv(NATIVE_VARIABLE, "avx3")
-    with pytest.raises(SettingsError, match="SBERT_NATIVE is 'avx3', expected 0, 1, amx, avx512_bf16, avx512, avx2"):
+    with pytest.raises(
+        SettingsError, match="SBERT_NATIVE is 'avx3', expected 0, 1, amx, avx512_vnni, avx512_bf16, avx512, avx2"
+    ):
         units_of_processors.units_here(ComputeDtype.FLOAT32)
 
 
 def test_the_package_has_its_sources() -> None:
     assert list(compiled.read_sources()) == [
-        "encoder.cpp", "model.h", "norms.h", "register_attention.h", "register_layers.h", "register_products.h", "registers.h",
-        "team.h", "tile_attention.h", "tile_layers.h", "tile_products.h", "tiles.h",
+        "encoder.cpp", "model.h", "norms.h", "register_attention.h", "register_integers.h", "register_layers.h",
+        "register_products.h", "registers.h", "team.h", "tile_attention.h", "tile_layers.h", "tile_products.h", "tiles.h",
     ]  # fmt: skip

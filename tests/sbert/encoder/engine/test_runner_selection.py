@@ -1,5 +1,6 @@
 """A runner that gives other vectors than plain float32, or fails, is found on the probe and not used."""
 
+import ctypes
 import logging
 from pathlib import Path
 
@@ -7,20 +8,30 @@ import numpy as np
 import pytest
 import torch
 
-from sbert.encoder.engine import dtype, runner_selection
+from sbert.encoder.engine import dtype, rounding, runner_selection
+from sbert.encoder.engine.compiled import Kernels, load_kernels
 from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.engine.kernel_targets import NATIVE_VARIABLE
 from sbert.encoder.engine.linear import PlainLinear, PrepackedLinear, can_prepack
 from sbert.encoder.engine.packed import PackedRunner
+from sbert.encoder.engine.runner_selection import MIN_PROBE_COSINE
 from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.workers import compute_batches, num_workers
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
 from sbert.errors import SettingsError
 from sbert.runtime import hardware
-from tests.support.tiny_models import WORDS, save_tiny, tiny_encoder
+from tests.support.tiny_models import HIDDEN, WIDE, WORDS, save_tiny, tiny_encoder
 
 CPU = torch.device("cpu")
+INTEGERS_FIRST = (ComputeDtype.INT8, ComputeDtype.BFLOAT16, ComputeDtype.FLOAT32)
 TEXTS = [" ".join(WORDS[number % 40 : number % 40 + 1 + number % 50]) for number in range(300)]
+
+
+@pytest.fixture(scope="module")
+def wide_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of a small encoder that can compute in 8-bit integers."""
+    return save_tiny(tmp_path_factory.mktemp("wide"), hidden=WIDE)
 
 
 def plain_vectors(encoder: SentenceEncoder, num_texts: int = len(TEXTS)) -> np.ndarray:
@@ -96,22 +107,187 @@ def test_a_type_that_gives_other_vectors_is_not_chosen(
         asked = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.BFLOAT16)
     assert encoder.compute_dtype is ComputeDtype.FLOAT32
     assert asked.compute_dtype is ComputeDtype.BFLOAT16
-    assert "float32 is used" in caplog.text
+    assert "another type is used" in caplog.text
     assert "bfloat16 is used because it was asked for" in caplog.text
 
 
-def test_the_type_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("units", "has_bfloat16", "dtypes"),
+    [
+        ({"avx512_vnni"}, True, ["int8", "bfloat16", "float32"]),
+        ({"avx512_vnni", "amx"}, True, ["bfloat16", "float32"]),
+        (set(), True, ["bfloat16", "float32"]),
+        (set(), False, ["float32"]),
+    ],
+    ids=["VNNI", "VNNI and AMX", "bfloat16 alone", "none"],
+)
+def test_the_types_follow_the_processor(
+    units: set[str], has_bfloat16: bool, dtypes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(dtype.DTYPE_VARIABLE)
-    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: True)
-    assert dtype.fastest_dtype(CPU) is ComputeDtype.BFLOAT16
-    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: False)
-    assert dtype.fastest_dtype(CPU) is ComputeDtype.FLOAT32
-    assert dtype.fastest_dtype(torch.device("cuda")) is ComputeDtype.FLOAT16
+    monkeypatch.setattr(hardware, "has_units", lambda name: name in units)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: has_bfloat16)
+    assert [each.value for each in dtype.fastest_dtypes(CPU)] == dtypes
+
+
+def test_the_types_follow_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Integers are computed fast on processors alone, whatever processor the accelerator's machine has."""
+    monkeypatch.delenv(dtype.DTYPE_VARIABLE)
+    monkeypatch.setattr(hardware, "has_units", lambda name: name != "amx")
+    for has_bfloat16, fastest in ((True, ComputeDtype.BFLOAT16), (False, ComputeDtype.FLOAT16)):
+        monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device, has=has_bfloat16: has)
+        assert dtype.fastest_dtypes(torch.device("cuda")) == (fastest, ComputeDtype.FLOAT32)
+
+
+def test_the_type_of_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dtype.DTYPE_VARIABLE, "int8")
+    assert dtype.fastest_dtypes(CPU) == (ComputeDtype.INT8, ComputeDtype.FLOAT32)
+    monkeypatch.setenv(dtype.DTYPE_VARIABLE, "float32")
+    assert dtype.fastest_dtypes(CPU) == (ComputeDtype.FLOAT32,)
     monkeypatch.setenv(dtype.DTYPE_VARIABLE, "float64")
     with pytest.raises(
-        SettingsError, match="SBERT_COMPUTE_DTYPE is 'float64', expected one of float32, bfloat16, float16"
+        SettingsError, match="SBERT_COMPUTE_DTYPE is 'float64', expected one of float32, bfloat16, float16, int8"
     ):
-        dtype.fastest_dtype(CPU)
+        dtype.fastest_dtypes(CPU)
+
+
+def test_the_values_of_an_encoder_in_integers_are_those_that_the_processor_has_units_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for has_bfloat16, kept in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device, has=has_bfloat16: has)
+        assert dtype.value_dtype(ComputeDtype.INT8, CPU) is kept
+        assert dtype.value_dtype(ComputeDtype.FLOAT16, CPU) is torch.float16
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why_no_integers", "reason"),
+    [
+        (ComputeDtype.INT8, None, "cpu has units for products of 8-bit integers"),
+        (ComputeDtype.BFLOAT16, "it is too small", "cpu has units for products in bfloat16"),
+        (ComputeDtype.BFLOAT16, None, "int8 gives other vectors than float32 on the probe"),
+        (ComputeDtype.FLOAT32, "it is too small", "bfloat16 gives other vectors than float32 on the probe"),
+    ],
+)
+def test_people_read_why_a_type_was_chosen(
+    chosen: ComputeDtype, why_no_integers: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(dtype.DTYPE_VARIABLE)
+    monkeypatch.setattr(dtype, "dtypes_with_units", lambda device: INTEGERS_FIRST)
+    assert dtype.why_dtype(CPU, chosen, why_no_integers) == reason
+
+
+@pytest.fixture
+def integers_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor whose fastest type is int8; it has kernels for it, or a library in their place."""
+    monkeypatch.delenv(dtype.DTYPE_VARIABLE)
+    monkeypatch.setattr("sbert.encoder.sentence_encoder.fastest_dtypes", lambda device: INTEGERS_FIRST)
+    kernels = load_kernels(ComputeDtype.INT8)
+    if kernels.library is None:
+        monkeypatch.setattr(runner_selection, "load_kernels", lambda dtype: Kernels(ctypes.CDLL(None), "a library"))
+        monkeypatch.setattr(runner_selection, "WHY_NOT", {"native": lambda weights: "turned off"})
+
+
+def default_dtype(folder: str) -> ComputeDtype:
+    return SentenceEncoder.from_pretrained(folder, device="cpu").compute_dtype
+
+
+@pytest.mark.usefixtures("integers_first")
+def test_an_encoder_computes_in_integers_where_they_are_fastest(wide_model: str) -> None:
+    encoder = SentenceEncoder.from_pretrained(wide_model, device="cpu")
+    assert encoder.compute_dtype is ComputeDtype.INT8
+    assert encoder.selected_runner.name in {"native", "packed"}
+    assert encoder.selected_runner.probe_cosine >= MIN_PROBE_COSINE
+    vectors = encoder.encode(TEXTS)
+    exact = SentenceEncoder.from_pretrained(wide_model, device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(TEXTS)
+    assert 0.998 <= (vectors * exact).sum(1).min() < 1 - 1e-5
+
+
+@pytest.mark.usefixtures("integers_first")
+@pytest.mark.parametrize(
+    ("kind", "hidden", "reason"),
+    [
+        ("bert", HIDDEN, "layers of 32 values are no multiple of 128"),
+        ("mpnet", WIDE, "it has relative positions"),
+        ("modernbert", WIDE, "it is not of the BERT family"),
+    ],
+)
+def test_an_encoder_that_kernels_cannot_compute_in_integers_takes_the_next_type(
+    kind: str, hidden: int, reason: str, tmp_path: Path
+) -> None:
+    folder = save_tiny(tmp_path, kind, hidden=hidden)
+    assert runner_selection.why_no_integers(tiny_encoder(kind, hidden=hidden).transformer) == reason
+    assert default_dtype(folder) is ComputeDtype.BFLOAT16
+
+
+@pytest.mark.usefixtures("integers_first")
+def test_without_kernels_an_encoder_takes_the_next_type(wide_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Integers through torch are slower than float32."""
+    monkeypatch.setattr(runner_selection, "load_kernels", lambda dtype: Kernels(None, "there is no C++ compiler"))
+    assert runner_selection.why_no_integers(tiny_encoder(hidden=WIDE).transformer) == "there is no C++ compiler"
+    assert default_dtype(wide_model) is ComputeDtype.BFLOAT16
+
+
+def test_integers_that_the_environment_names_need_no_kernels(wide_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dtype.DTYPE_VARIABLE, "int8")
+    monkeypatch.setattr(runner_selection, "load_kernels", lambda dtype: Kernels(None, "there is no C++ compiler"))
+    assert default_dtype(wide_model) is ComputeDtype.INT8
+    assert dtype.why_dtype(CPU, ComputeDtype.INT8, "there is no C++ compiler") == "SBERT_COMPUTE_DTYPE says so"
+    reason = "SBERT_COMPUTE_DTYPE says int8, but the encoder cannot compute in it: it is not of the BERT family"
+    assert dtype.why_dtype(CPU, ComputeDtype.FLOAT32, "it is not of the BERT family") == reason
+
+
+@pytest.mark.usefixtures("integers_first")
+def test_integers_that_give_other_vectors_are_not_chosen(
+    wide_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the kernels nor torch may compute with wrong weights; the encoder's own forward pass knows no integers."""
+    exchanged = "sbert.encoder.sentence_encoder.round_layers"
+    monkeypatch.setattr(exchanged, lambda weights: rounding.round_layers(weights)[::-1])
+    with caplog.at_level(logging.WARNING, logger="sbert.encoder"):
+        encoder = SentenceEncoder.from_pretrained(wide_model, device="cpu")
+    assert encoder.compute_dtype is ComputeDtype.BFLOAT16
+    assert "the packed runner gives other vectors" in caplog.text
+    # The weights of the next type were loaded anew: the fingerprint is that of the stored ones.
+    asked = SentenceEncoder.from_pretrained(wide_model, device="cpu", compute_dtype=ComputeDtype.BFLOAT16)
+    assert encoder.fingerprint == asked.fingerprint
+    np.testing.assert_allclose(encoder.encode(TEXTS[:20]), asked.encode(TEXTS[:20]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("bert", "layers of 32 values are no multiple of 128"), ("t5", "it is not of the BERT family")]
+)
+def test_an_encoder_that_is_asked_for_integers_and_cannot_says_why(kind: str, reason: str, tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path, kind)
+    with pytest.raises(SettingsError, match=rf"cannot compute in int8 \({reason}\): choose bfloat16 or float32"):
+        SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.INT8)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "mpnet"])
+def test_an_encoder_that_is_asked_for_integers_needs_no_kernels(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NATIVE_VARIABLE, "0")
+    folder = save_tiny(tmp_path, kind, hidden=WIDE)
+    encoder = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.INT8)
+    assert encoder.selected_runner.name == "packed"
+    exact = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.FLOAT32).encode(TEXTS)
+    assert 0.998 <= (encoder.encode(TEXTS) * exact).sum(1).min() < 1 - 1e-5
+
+
+@pytest.mark.parametrize("native", ["0", "1"])
+def test_weights_are_rounded_anew_after_training(native: str, wide_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NATIVE_VARIABLE, native)
+    encoder = SentenceEncoder.from_pretrained(wide_model, device="cpu", compute_dtype=ComputeDtype.INT8)
+    before, name = encoder.encode(TEXTS[:20]), encoder.selected_runner.name
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in encoder.transformer.encoder.layer:
+            layer.output.dense.weight.add_(0.1 * torch.randn_like(layer.output.dense.weight))
+    after = encoder.encode(TEXTS[:20])
+    assert encoder.selected_runner.name == name != "padded"
+    assert (after * before).sum(1).max() < 0.98
+    assert (after * plain_vectors(encoder, 20)).sum(1).min() >= 0.998
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
