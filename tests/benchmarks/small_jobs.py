@@ -54,7 +54,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     model = str(locate_model(arguments.model))
-    ways = [way for way in own_ways(model, compiled=arguments.compiled) if way != "ours-float32"]
+    ways = [way for way in own_ways(model, compiled=arguments.compiled) if not way.startswith("ours-")]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         texts = Path(folder) / "texts.json"
         texts.write_text(json.dumps(make_cases(None)), encoding="utf-8")
