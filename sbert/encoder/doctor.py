@@ -5,6 +5,7 @@ float32. The selected way should be the fastest of those that give the same vect
 """
 
 import math
+import os
 import platform
 import statistics
 import time
@@ -114,7 +115,7 @@ def diagnose(model: str = DEFAULT_MODEL, *, seconds: float = 10.0) -> Diagnosis:
     """
     use_available_cpus()
     default = SentenceEncoder.from_pretrained(model)
-    why_not_int8 = why_no_integers(default.transformer)
+    why_not_int8 = why_no_integers(default.transformer, needs_kernels=not os.environ.get(DTYPE_VARIABLE))
     usable = dtypes_with_units(default.device)
     others = {dtype for dtype in usable if dtype is not ComputeDtype.INT8 or why_not_int8 is None}
     encoders = [default] + [

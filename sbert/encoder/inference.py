@@ -8,9 +8,10 @@ from typing import Any
 
 from sbert.encoder.description import EncoderSpec
 from sbert.encoder.engine.compiled import load_kernels
+from sbert.encoder.engine.dtype import fastest_dtypes
 from sbert.encoder.engine.proven_runner import ProvenRunner
 from sbert.encoder.engine.weights import read_weights
-from sbert.encoder.load_record import LoadRecord, find_record, has_records, record_path, write_record
+from sbert.encoder.load_record import LoadRecord, find_record, has_records, record_path, record_paths, write_record
 from sbert.encoder.model_folder import read_folder
 from sbert.encoder.model_location import locate_model
 from sbert.encoder.pretrained import load_parts
@@ -64,8 +65,8 @@ def load_for_encoding(spec: EncoderSpec) -> SentenceEncoder:
     if new_record is not None:
         # A table names what was chosen for it, so its next run asks for this by name.
         chosen = {"max_seq_length": encoder.max_seq_length, "compute_dtype": encoder.compute_dtype}
-        for each in dict.fromkeys([path, record_path(folder, spec.model_copy(update=chosen))]):
-            write_record(each, new_record)
+        for path in dict.fromkeys(record_paths(folder, spec, spec.model_copy(update=chosen))):
+            write_record(path, new_record)
     return encoder
 
 
@@ -106,6 +107,8 @@ def _record_of(encoder: SentenceEncoder, folder: Path) -> LoadRecord | None:
     selected = encoder.selected_runner
     if encoder.device.type != "cpu" or selected.name not in {"native", "packed"}:
         return None
+    if any(load_kernels(dtype).may_come for dtype in {encoder.compute_dtype, fastest_dtypes(encoder.device)[0]}):
+        return None  # the next load may find faster ones
     weights = read_weights(encoder.transformer)
     if weights is None or weights.relative_bias is not None:
         return None

@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sbert.encoder.description import EncoderDescription, EncoderSpec
 from sbert.encoder.engine.proven_runner import ProvenRunner
+from sbert.runtime.compiler import find_compiler
 from sbert.runtime.user_cache import user_cache
 from sbert.storage.local_write import LocalWrite
 
-__all__ = ["LoadRecord", "find_record", "has_records", "record_path", "write_record"]
+__all__ = ["LoadRecord", "find_record", "has_records", "record_path", "record_paths", "write_record"]
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +67,20 @@ def record_path(folder: Path, spec: EncoderSpec) -> Path:
     """Return the file of the record for a model folder and the choices of its user.
 
     The name is a hash of everything that a load depends on: the content of all files of the folder, the choices, the
-    versions of packages, this project's code, and the processor.
+    versions of packages, this project's code, the compiler, and the processor.
     """
-    choices = spec.model_dump_json(exclude={"model"})
-    digest = hashlib.sha256(repr((*_machine(), choices, [os.environ.get(name) for name in VARIABLES])).encode())
+    return record_paths(folder, spec)[0]
+
+
+def record_paths(folder: Path, *specs: EncoderSpec) -> list[Path]:
+    """Return the files of the records for several choices; the folder is read once."""
+    content = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder)}|{content}|".encode())
-    return _folder() / f"{digest.hexdigest()[:32]}.json"
+            content.update(f"{path.relative_to(folder)}|{hashlib.file_digest(file, 'sha256').hexdigest()}|".encode())
+    machine = (*_machine(), find_compiler(), [os.environ.get(name) for name in VARIABLES], content.hexdigest())
+    names = [repr((*machine, spec.model_dump_json(exclude={"model"}))) for spec in specs]
+    return [_folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json" for name in names]
 
 
 def has_records() -> bool:

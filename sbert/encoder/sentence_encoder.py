@@ -28,7 +28,7 @@ from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype, fastest_dty
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.proven_runner import ProvenRunner
-from sbert.encoder.engine.rounding import round_layers
+from sbert.encoder.engine.rounding import round_layers, why_no_rounding
 from sbert.encoder.engine.runner_selection import (
     MIN_PROBE_COSINE,
     PROBE,
@@ -187,33 +187,27 @@ class SentenceEncoder(nn.Module):
         target = torch.device(device) if device is not None else default_device()
         load = partial(load_parts, model, max_seq_length=max_seq_length, normalize=normalize)
         build = partial(cls, model_id=os.fspath(model), device=target)
+        is_named = compute_dtype is not None or bool(os.environ.get(DTYPE_VARIABLE))
         parts: EncoderParts | None = None
         for dtype in fastest_dtypes(target) if compute_dtype is None else [compute_dtype]:
             parts = parts or load()
-            if dtype is ComputeDtype.INT8 and compute_dtype is None:
-                # Where nobody named the type, integers are taken only where they are fast.
-                needs_kernels = not os.environ.get(DTYPE_VARIABLE)
-                if why_no_integers(parts.transformer, needs_kernels=needs_kernels) is not None:
-                    continue
+            is_int8 = dtype is ComputeDtype.INT8
+            # Where nobody named the type, integers are taken only where the kernels compute them.
+            if is_int8 and compute_dtype is None and why_no_integers(parts.transformer, needs_kernels=not is_named):
+                continue
             encoder = build(**vars(parts), compute_dtype=dtype)
             if dtype is ComputeDtype.FLOAT32:
                 return encoder
             parts = None  # the encoder has changed its weights
             selected = encoder.selected_runner
+            outcome = "another type is used" if compute_dtype is None else f"{dtype} is used because it was asked for"
             if selected.probe_cosine < MIN_PROBE_COSINE:
-                outcome = (
-                    "another type is used" if compute_dtype is None else f"{dtype} is used because it was asked for"
-                )
                 text = (
                     "%s computes other vectors in %s than in float32 (lowest cosine %.5f on a probe, %s is needed): %s"
                 )
                 log.warning(text, os.fspath(model), dtype, selected.probe_cosine, MIN_PROBE_COSINE, outcome)
-            elif dtype is ComputeDtype.INT8 and selected.name == "padded":
-                outcome = (
-                    "another type is used"
-                    if compute_dtype is None
-                    else "its own forward pass is used, without integers"
-                )
+            elif is_int8 and selected.name in ({"padded"} if is_named else {"packed", "padded"}):
+                outcome = outcome if compute_dtype is None else "its own forward pass, which knows no integers, is used"
                 log.warning("%s cannot compute in int8 (%s): %s", os.fspath(model), selected.reason, outcome)
             else:
                 return encoder
@@ -377,8 +371,8 @@ class SentenceEncoder(nn.Module):
         """Return the weights in 8-bit integers, if the encoder computes in them."""
         if self.compute_dtype is not ComputeDtype.INT8:
             return None
-        why_not = why_no_integers(self.transformer, needs_kernels=False)
         weights = read_weights(self.transformer)
+        why_not = "it is not of the BERT family" if weights is None else why_no_rounding(weights)
         if weights is None or why_not is not None:
             raise SettingsError(f"{self.model_id} cannot compute in int8 ({why_not}): choose bfloat16 or float32")
         return round_layers(weights)

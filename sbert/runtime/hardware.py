@@ -54,7 +54,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def has_units(name: str) -> bool:
-    """Return whether the processor has ``amx``, ``avx512_bf16``, ``avx512`` or ``avx2`` units, and limits allow them.
+    """Return whether the processor has units of a name of `ALL_UNITS`, such as ``avx512_vnni``, and limits allow them.
 
     Limits are those that the environment sets for oneDNN and for torch.
     """

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from sbert.encoder.engine.dtype import dtypes_with_units
+from sbert.encoder.engine.dtype import ComputeDtype, dtypes_with_units
 from sbert.encoder.engine.kernel_targets import ALL_UNITS
 from sbert.encoder.model_location import DEFAULT_MODEL, locate_model
 from sbert.runtime.cpus import available_cpus
@@ -242,7 +242,7 @@ def kind_of_processor(*, without_amx: bool) -> str:
 def own_ways(model: str, *, compiled: bool) -> Ways:
     """Return our ways and those of sentence-transformers, each only where the processor has units for its type."""
     cpu = torch.device("cpu")
-    ways = ["ours", *(f"ours-{dtype}" for dtype in dtypes_with_units(cpu)[1:]), "st-float32"]
+    ways = ["ours", *(f"ours-{dtype}" for dtype in dtypes_with_units(cpu)[1:] or [ComputeDtype.FLOAT32]), "st-float32"]
     if has_fast_bfloat16(cpu):
         ways += ["st-bfloat16", *(["st-compiled"] if compiled else [])]
     return dict.fromkeys(ways, (sys.executable, model))

@@ -8,12 +8,11 @@ is not an error: the reason is recorded, and the engine works without the kernel
 """
 
 import ctypes
+import errno
 import functools
 import hashlib
 import logging
 import os
-import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,16 +24,16 @@ from pathlib import Path
 
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE, ProcessorUnits, units_here
+from sbert.runtime.compiler import COMPILERS, find_compiler
 from sbert.runtime.user_cache import user_cache
 
 __all__ = ["Kernels", "load_kernels"]
 
 log = logging.getLogger(__name__)
 
-COMPILERS = ("c++", "g++", "clang++")
-"""Compilers to look for, in this order, unless CXX names one."""
 OPTIONS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-w")
 COMPILE_SECONDS = 120
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 MAIN_SOURCE = "encoder.cpp"
 
 _lock = threading.Lock()
@@ -48,6 +47,8 @@ class Kernels:
     reason: str
     """Text for people: the units that the kernels use, or why there are no kernels."""
     units: ProcessorUnits | None = None
+    may_come: bool = False
+    """Whether the compiler ran out of time or the disk was full, so that the kernels may be there the next time."""
 
 
 def load_kernels(dtype: ComputeDtype) -> Kernels:
@@ -63,7 +64,9 @@ def load_kernels(dtype: ComputeDtype) -> Kernels:
     units = units_here(dtype)
     if units is None:
         needed = " or ".join(units.needs for units in ALL_UNITS if units.dtype is dtype) or "no processor"
-        return Kernels(None, f"{dtype} needs {needed}, which the processor does not have or a limit forbids")
+        return Kernels(
+            None, f"{dtype} needs {needed}, which the processor does not have, or a limit or {NATIVE_VARIABLE} forbids"
+        )
     with _lock:
         return _load(units)
 
@@ -92,7 +95,8 @@ def _load(units: ProcessorUnits) -> Kernels:
     except (OSError, RuntimeError, subprocess.SubprocessError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         log.warning("the kernels could not be compiled and are not used: %s", reason)
-        return Kernels(None, reason)
+        is_passing = isinstance(error, subprocess.TimeoutExpired) or getattr(error, "errno", None) in FULL_DISK
+        return Kernels(None, reason, may_come=is_passing)
     if refused:
         return Kernels(None, f"the system does not let this process use {units.needs} (answer {refused})")
     if not is_new:
@@ -110,7 +114,7 @@ def _file(units: ProcessorUnits) -> tuple[Path, bool]:
     """
     sources, folder = read_sources(), user_cache()
     name = f"kernels-{_hash([*sources, *sources.values(), *OPTIONS, *units.options])}"
-    compiler = _find_compiler()
+    compiler = find_compiler()
     if compiler is None:
         made = sorted(folder.glob(f"{name}-*.so"), key=lambda file: file.stat().st_mtime)
         if not made:
@@ -128,16 +132,6 @@ def _file(units: ProcessorUnits) -> tuple[Path, bool]:
 
 def _hash(parts: list[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _find_compiler() -> list[str] | None:
-    """Return the compiler as a command, or None when no compiler is installed."""
-    configured = os.environ.get("CXX")
-    for command in [shlex.split(configured)] if configured else [[name] for name in COMPILERS]:
-        program = shutil.which(command[0]) if command else None
-        if program is not None:
-            return [program, *command[1:]]
-    return None
 
 
 def _compile(sources: dict[str, str], compiler: list[str], units: ProcessorUnits, file: Path) -> None:

@@ -36,6 +36,8 @@ def fastest_dtypes(device: "torch.device") -> tuple[ComputeDtype, ...]:
         return dtypes_with_units(device)
     if wanted not in set(ComputeDtype):
         raise SettingsError(f"{DTYPE_VARIABLE} is {wanted!r}, expected one of {', '.join(ComputeDtype)}")
+    if wanted == ComputeDtype.INT8:  # not every encoder can compute in it
+        return tuple(dict.fromkeys([ComputeDtype.INT8, *dtypes_with_units(device)]))
     return tuple(dict.fromkeys([ComputeDtype(wanted), ComputeDtype.FLOAT32]))
 
 

@@ -12,6 +12,7 @@ from sbert import SentenceEncoder
 from sbert.encoder import inference, load_record
 from sbert.encoder.describe import describe_model
 from sbert.encoder.description import EncoderSpec
+from sbert.encoder.engine.compiled import Kernels
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.kernel_targets import NATIVE_VARIABLE
 from sbert.encoder.inference import load_for_encoding
@@ -139,6 +140,25 @@ def test_without_a_cache_every_load_is_a_full_one(folder: Path, tmp_path: Path) 
     (tmp_path / "cache").write_text("a file, where a folder is wanted")
     assert not is_from_record(load_for_encoding(EncoderSpec(model=str(folder))))
     assert not is_from_record(load_for_encoding(EncoderSpec(model=str(folder))))
+
+
+def test_another_compiler_has_a_record_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load without a compiler takes another runner, and maybe another type, which later tables would keep."""
+    spec = EncoderSpec(model=str(folder))
+    before = load_record.record_path(folder, spec)
+    monkeypatch.setenv("CXX", "/nonexistent")
+    assert load_record.record_path(folder, spec) != before
+
+
+@pytest.mark.parametrize("may_come", [True, False])
+def test_a_load_whose_kernels_may_come_later_is_not_remembered(
+    folder: Path, may_come: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = EncoderSpec(model=str(folder))
+    kernels = Kernels(None, "the compiler ran out of time", may_come=may_come)
+    monkeypatch.setattr(inference, "load_kernels", lambda dtype: kernels)
+    load_for_encoding(spec)
+    assert load_record.record_path(folder, spec).exists() is not may_come
 
 
 def test_only_the_newest_records_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

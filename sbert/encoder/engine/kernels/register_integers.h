@@ -82,7 +82,7 @@ void prepare(const Rounded& x, Range tokens, int64_t blocks) {
 #pragma GCC unroll 8
             for (int i = 1; i < GROUP_PARTS; i++) lowest = least(lowest, values[i]), highest = most(highest, values[i]);
             const float low = _mm512_reduce_min_ps(lowest), range = _mm512_reduce_max_ps(highest) - low;
-            const V factor = all(range > 0 ? 255 / range : 0);
+            const V factor = all(range > 1e-30f ? 255 / range : 0);
 #pragma GCC unroll 8
             for (int i = 0; i < GROUP_PARTS; i++)
                 _mm_store_si128((__m128i*)(x.integers + at + i / 2 * x.step + i % 2 * LANES),

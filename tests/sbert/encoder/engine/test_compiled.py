@@ -159,7 +159,7 @@ def test_kernels_are_not_loaded_on_machines_that_cannot_run_them(
     monkeypatch.setattr(ctypes, "CDLL", lambda file: fake_library(file, answer=-1))
     assert load_kernels().reason == "the system does not let this process use AMX (answer -1)"
     monkeypatch.setattr(units_of_processors, "has_units", lambda name: False)
-    needed = "which the processor does not have or a limit forbids"
+    needed = "which the processor does not have, or a limit or SBERT_NATIVE forbids"
     assert load_kernels().reason == f"bfloat16 needs AMX or AVX512-BF16, {needed}"
     assert compiled.load_kernels(ComputeDtype.FLOAT32).reason == f"float32 needs AVX-512 or AVX2, {needed}"
     assert compiled.load_kernels(ComputeDtype.INT8).reason == f"int8 needs AVX512-VNNI, {needed}"

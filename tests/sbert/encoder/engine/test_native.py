@@ -30,6 +30,7 @@ from sbert.encoder.engine.weights import EncoderWeights, RoundedWeight, read_wei
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.sentence_encoder import SentenceEncoder
 from sbert.encoder.tokenization.token_ids import TokenizedTexts
+from sbert.runtime.compiler import find_compiler
 from sbert.runtime.hardware import cpu_features, has_units
 from tests.support.tiny_models import tiny_encoder, tiny_tokenizer
 
@@ -92,7 +93,7 @@ def compiler_that_knows(units: ProcessorUnits) -> list[str]:
 
     The compiler is asked about AMX with an option of its own. If the kernels' options were wrong, tests must fail.
     """
-    compiler = compiled._find_compiler()
+    compiler = find_compiler()
     asked = ["-mamx-bf16", "-E", "-x", "c++", "-", "-o", os.devnull]
     if compiler is None or (
         units.has_tiles and subprocess.run([*compiler, *asked], input=b"", capture_output=True, check=False).returncode
