@@ -1,4 +1,4 @@
-"""Linear layers in 8-bit integers where there are no kernels for them: slower than in float32, and nearly the same vectors."""
+"""Linear layers in 8-bit integers where there are no kernels for them: nearly the same vectors, slower than float32."""
 
 import torch
 from torch import Tensor
