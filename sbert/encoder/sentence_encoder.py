@@ -8,12 +8,10 @@ The fastest runner that is proven to give the right vectors computes them (`sber
     vectors = encoder.encode(["How do I reset my password?", "Forgot my login"])   # float32, shape (2, 384)
 """
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,19 +22,17 @@ from torch import Tensor, nn
 
 from sbert.encoder.description import EncoderDescription
 from sbert.encoder.engine.budget import TokenBudget
-from sbert.encoder.engine.dtype import DTYPE_VARIABLE, ComputeDtype, fastest_dtypes, value_dtype
+from sbert.encoder.engine.dtype import ComputeDtype, value_dtype
 from sbert.encoder.engine.packed import PackedRunner
 from sbert.encoder.engine.padded import PaddedRunner
 from sbert.encoder.engine.proven_runner import ProvenRunner
-from sbert.encoder.engine.rounding import round_layers, why_no_rounding
+from sbert.encoder.engine.rounding import round_transformer
 from sbert.encoder.engine.runner_selection import (
-    MIN_PROBE_COSINE,
     PROBE,
     SelectedRunner,
     make_proven_runner,
     run_all,
     select_runner,
-    why_no_integers,
 )
 from sbert.encoder.engine.weights import RoundedLayer, read_weights, weights_version
 from sbert.encoder.fingerprint import hash_encoder
@@ -44,7 +40,7 @@ from sbert.encoder.model_location import DEFAULT_MODEL
 from sbert.encoder.module_files import write_modules
 from sbert.encoder.modules import Normalize, describe_layer
 from sbert.encoder.pooling import Pooling
-from sbert.encoder.pretrained import EncoderParts, load_parts, output_dim
+from sbert.encoder.pretrained import load_parts, output_dim
 from sbert.encoder.prompts import choose_prompt, prompt_of_side
 from sbert.encoder.side import Side
 from sbert.encoder.tokenization.process_pool import TokenizerPool, num_tokenizer_processes
@@ -59,13 +55,11 @@ from sbert.encoder.tokenization.token_ids import (
 from sbert.encoder.tokenization.window_settings import WindowSettings
 from sbert.encoder.tokenization.windows import join_windows
 from sbert.encoder.transformer import check_vocabulary
-from sbert.errors import SettingsError
+from sbert.encoder.type_choice import build_in_fastest_type
 from sbert.runtime.hardware import default_device, limit_threads
 from sbert.runtime.prefetch import prefetch
 
 __all__ = ["SentenceEncoder"]
-
-log = logging.getLogger(__name__)
 
 PROBE_TOKEN_BUDGET = 1_024
 TEXTS_PER_BLOCK = 16_384
@@ -137,9 +131,9 @@ class SentenceEncoder(nn.Module):
         self._tokenizer_pool = TokenizerPool(
             self._tokenizer, num_tokenizer_processes(target.type, torch.get_num_threads())
         )
-        needs_reference = self.compute_dtype is not ComputeDtype.FLOAT32 and proven_runner is None
-        # Computed while the weights are still float32.
-        self._reference_SD = self._plain_probe_vectors() if needs_reference else None
+        self._reference_SD: npt.NDArray[np.float32] | None = None
+        if self.compute_dtype is not ComputeDtype.FLOAT32 and proven_runner is None:  # while the weights are float32
+            self._reference_SD = run_all(self.plain_runner(), self.tokenize(PROBE), self.dim, PROBE_TOKEN_BUDGET)
         self._rounded = self._round()
         self.to(target)
         self.transformer.to(dtype=value_dtype(self.compute_dtype, target))
@@ -148,12 +142,7 @@ class SentenceEncoder(nn.Module):
         self._selected_runner: SelectedRunner | None = None
         if proven_runner is not None:
             self._selected_runner = make_proven_runner(
-                proven_runner,
-                self.transformer,
-                self.pooling,
-                self.layers,
-                rounded=self._rounded,
-                pad_id=self._pad_id,
+                proven_runner, self.transformer, self.pooling, self.layers, rounded=self._rounded, pad_id=self._pad_id
             )
         self._weights_at_selection = weights_version(self)
 
@@ -185,33 +174,14 @@ class SentenceEncoder(nn.Module):
         """
         limit_threads()
         target = torch.device(device) if device is not None else default_device()
-        load = partial(load_parts, model, max_seq_length=max_seq_length, normalize=normalize)
-        build = partial(cls, model_id=os.fspath(model), device=target)
-        is_named = compute_dtype is not None or bool(os.environ.get(DTYPE_VARIABLE))
-        parts: EncoderParts | None = None
-        for dtype in fastest_dtypes(target) if compute_dtype is None else [compute_dtype]:
-            parts = parts or load()
-            is_int8 = dtype is ComputeDtype.INT8
-            # Where nobody named the type, integers are taken only where the kernels compute them.
-            if is_int8 and compute_dtype is None and why_no_integers(parts.transformer, needs_kernels=not is_named):
-                continue
-            encoder = build(**vars(parts), compute_dtype=dtype)
-            if dtype is ComputeDtype.FLOAT32:
-                return encoder
-            parts = None  # the encoder has changed its weights
-            selected = encoder.selected_runner
-            outcome = "another type is used" if compute_dtype is None else f"{dtype} is used because it was asked for"
-            if selected.probe_cosine < MIN_PROBE_COSINE:
-                text = (
-                    "%s computes other vectors in %s than in float32 (lowest cosine %.5f on a probe, %s is needed): %s"
-                )
-                log.warning(text, os.fspath(model), dtype, selected.probe_cosine, MIN_PROBE_COSINE, outcome)
-            elif is_int8 and selected.name in ({"padded"} if is_named else {"packed", "padded"}):
-                outcome = outcome if compute_dtype is None else "its own forward pass, which knows no integers, is used"
-                log.warning("%s cannot compute in int8 (%s): %s", os.fspath(model), selected.reason, outcome)
-            else:
-                return encoder
-        return encoder
+        name = os.fspath(model)
+        return build_in_fastest_type(
+            name,
+            lambda: load_parts(model, max_seq_length=max_seq_length, normalize=normalize),
+            lambda parts, dtype: cls(**vars(parts), model_id=name, device=target, compute_dtype=dtype),
+            target,
+            compute_dtype,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -359,23 +329,14 @@ class SentenceEncoder(nn.Module):
             self._weights_at_selection = weights
         return self._selected_runner
 
-    def _plain_probe_vectors(self) -> npt.NDArray[np.float32]:
-        """Return the probe's vectors from the plain forward pass."""
-        return run_all(self.plain_runner(), self.tokenize(PROBE), self.dim, PROBE_TOKEN_BUDGET)
-
     def plain_runner(self) -> PaddedRunner:
         """Return the runner that changes nothing: the model's own forward pass on padded batches."""
         return PaddedRunner(self.forward, pad_id=self._pad_id, device=self.device)
 
     def _round(self) -> tuple[RoundedLayer, ...] | None:
         """Return the weights in 8-bit integers, if the encoder computes in them."""
-        if self.compute_dtype is not ComputeDtype.INT8:
-            return None
-        weights = read_weights(self.transformer)
-        why_not = "it is not of the BERT family" if weights is None else why_no_rounding(weights)
-        if weights is None or why_not is not None:
-            raise SettingsError(f"{self.model_id} cannot compute in int8 ({why_not}): choose bfloat16 or float32")
-        return round_layers(weights)
+        is_int8 = self.compute_dtype is ComputeDtype.INT8
+        return round_transformer(self.transformer, self.model_id) if is_int8 else None
 
     def packed_runner(self) -> PackedRunner | None:
         """Return the runner for packed tokens, which needs only torch; None when the encoder is not of the BERT family."""

@@ -13,11 +13,12 @@ import functools
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sbert.encoder.engine.weights import EncoderWeights, LayerWeights, RoundedLayer, RoundedWeight
+from sbert.encoder.engine.weights import EncoderWeights, LayerWeights, RoundedLayer, RoundedWeight, read_weights
+from sbert.errors import SettingsError
 
-__all__ = ["GROUP", "round_inputs", "round_layers", "why_no_rounding"]
+__all__ = ["GROUP", "round_inputs", "round_layers", "round_transformer", "why_no_rounding"]
 
 GROUP = 128
 """Values that share a scale."""
@@ -34,6 +35,19 @@ def why_no_rounding(weights: EncoderWeights) -> str | None:
 def round_layers(weights: EncoderWeights) -> tuple[RoundedLayer, ...]:
     """Return the rounded weights of an encoder, whose own weights are best float32."""
     return tuple(_round_layer(layer) for layer in weights.layers)
+
+
+def round_transformer(transformer: nn.Module, name: str) -> tuple[RoundedLayer, ...]:
+    """Return the rounded weights of a Hugging Face encoder, which messages call `name`.
+
+    Raises:
+        SettingsError: when it cannot compute in 8-bit integers.
+    """
+    weights = read_weights(transformer)
+    why_not = "it is not of the BERT family" if weights is None else why_no_rounding(weights)
+    if weights is None or why_not is not None:
+        raise SettingsError(f"{name} cannot compute in int8 ({why_not}): choose bfloat16 or float32")
+    return round_layers(weights)
 
 
 def _round_layer(layer: LayerWeights) -> RoundedLayer:

@@ -83,7 +83,7 @@ def test_an_encoder_in_integers_is_measured_by_its_own_ways(tmp_path: Path, monk
 
 def test_a_type_that_failed_the_probe_is_named(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DTYPE_VARIABLE, "bfloat16")
-    monkeypatch.setattr("sbert.encoder.sentence_encoder.MIN_PROBE_COSINE", 0.9999999)
+    monkeypatch.setattr("sbert.encoder.type_choice.MIN_PROBE_COSINE", 0.9999999)
     diagnosis = diagnose(model, seconds=0.1)
     assert diagnosis.compute_dtype is ComputeDtype.FLOAT32
     assert diagnosis.dtype_reason == "bfloat16 gives other vectors than float32 on the probe"

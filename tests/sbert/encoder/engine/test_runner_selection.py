@@ -101,8 +101,8 @@ def test_a_type_that_gives_other_vectors_is_not_chosen(
     folder = save_tiny(tmp_path)
     monkeypatch.setenv(dtype.DTYPE_VARIABLE, "bfloat16")
     assert SentenceEncoder.from_pretrained(folder, device="cpu").compute_dtype is ComputeDtype.BFLOAT16
-    monkeypatch.setattr("sbert.encoder.sentence_encoder.MIN_PROBE_COSINE", 0.9999999)
-    with caplog.at_level(logging.WARNING, logger="sbert.encoder.sentence_encoder"):
+    monkeypatch.setattr("sbert.encoder.type_choice.MIN_PROBE_COSINE", 0.9999999)
+    with caplog.at_level(logging.WARNING, logger="sbert.encoder.type_choice"):
         encoder = SentenceEncoder.from_pretrained(folder, device="cpu")
         asked = SentenceEncoder.from_pretrained(folder, device="cpu", compute_dtype=ComputeDtype.BFLOAT16)
     assert encoder.compute_dtype is ComputeDtype.FLOAT32
@@ -182,7 +182,7 @@ def test_people_read_why_a_type_was_chosen(
 def integers_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor whose fastest type is int8; it has kernels for it, or a library in their place."""
     monkeypatch.delenv(dtype.DTYPE_VARIABLE)
-    monkeypatch.setattr("sbert.encoder.sentence_encoder.fastest_dtypes", lambda device: INTEGERS_FIRST)
+    monkeypatch.setattr("sbert.encoder.type_choice.fastest_dtypes", lambda device: INTEGERS_FIRST)
     kernels = load_kernels(ComputeDtype.INT8)
     if kernels.library is None:
         monkeypatch.setattr(runner_selection, "load_kernels", lambda dtype: Kernels(ctypes.CDLL(None), "a library"))
@@ -255,8 +255,8 @@ def test_integers_that_give_other_vectors_are_not_chosen(
     wide_model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither the kernels nor torch may compute with wrong weights; the encoder's own forward pass knows no integers."""
-    exchanged = "sbert.encoder.sentence_encoder.round_layers"
-    monkeypatch.setattr(exchanged, lambda weights: rounding.round_layers(weights)[::-1])
+    round_layers = rounding.round_layers
+    monkeypatch.setattr(rounding, "round_layers", lambda weights: round_layers(weights)[::-1])
     with caplog.at_level(logging.WARNING, logger="sbert.encoder"):
         encoder = SentenceEncoder.from_pretrained(wide_model, device="cpu")
     assert encoder.compute_dtype is ComputeDtype.BFLOAT16
