@@ -24,7 +24,10 @@ def encode(sample_texts: list[str]) -> Iterator[Vectors]:
         if runner == "packed":
             patch.setenv(NATIVE_VARIABLE, "0")
         elif (kernels := load_kernels(ComputeDtype.INT8)).library is None:
-            pytest.skip(f"no kernels to run: {kernels.reason}. Run on a processor with AVX512-VNNI and AVX512-BF16")
+            pytest.skip(
+                f"there are no kernels for int8 ({kernels.reason}): they need a processor with AVX512-VNNI and AVX512-BF16, a C++ "
+                f"compiler, and no {NATIVE_VARIABLE}; the test of the packed runner covers int8 through torch"
+            )
         encoder = SentenceEncoder.from_pretrained(device="cpu", compute_dtype=ComputeDtype.INT8)
         patch.undo()
         assert encoder.compute_dtype is ComputeDtype.INT8
