@@ -1,11 +1,6 @@
 """The compiled kernels give what torch gives, whatever the sizes and whatever shares a batch."""
 
-import ctypes
-import functools
 import logging
-import os
-import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,28 +9,35 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from torch import nn
 
 from sbert.encoder.engine import compiled
-from sbert.encoder.engine import kernel_targets as units_of_processors
 from sbert.encoder.engine.compiled import Kernels, load_kernels
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.kernel_targets import ALL_UNITS, NATIVE_VARIABLE, ProcessorUnits
-from sbert.encoder.engine.native import NativeRunner, lay_out, lay_out_scales, why_kernels_cannot
-from sbert.encoder.engine.packed import PackedRunner
-from sbert.encoder.engine.packing import lay_end_to_end
-from sbert.encoder.engine.rounding import GROUP, round_layers
+from sbert.encoder.engine.native import NativeRunner, why_kernels_cannot
+from sbert.encoder.engine.rounding import round_layers
 from sbert.encoder.engine.runner_selection import run_all
-from sbert.encoder.engine.weights import EncoderWeights, RoundedWeight, read_weights
+from sbert.encoder.engine.weights import read_weights
 from sbert.encoder.pooling import Pooling, PoolingMode
 from sbert.encoder.sentence_encoder import SentenceEncoder
-from sbert.encoder.tokenization.token_ids import TokenizedTexts
-from sbert.runtime.compiler import find_compiler
-from sbert.runtime.hardware import cpu_features, has_units
+from tests.support.kernels import (
+    KINDS,
+    PLACES,
+    VOCABULARY,
+    Size,
+    compiler_that_knows,
+    fitting,
+    make_model,
+    make_runner,
+    packed_vectors,
+    plain_vectors,
+    random_ids,
+    reference_vectors,
+    type_of_kernels,
+    weights_in,
+)
 from tests.support.tiny_models import tiny_encoder, tiny_tokenizer
 
-VOCABULARY, PLACES = 200, 512
-EMULATION = Path(__file__).with_name("emulated_tiles.h")
 LENGTHS = {
     "one token": [1],
     "longest": [512],
@@ -44,64 +46,9 @@ LENGTHS = {
     "empty ones between": [0, 5, 0, 0, 9, 0],
     "more than a group": [200, 200, 112, 1, 511, 2, *range(1, 60, 9)],
 }
-Size = tuple[int, int, int, int]
-"""Values, heads, values of intermediate layers, layers."""
 SIZES: list[Size] = [
     (32, 1, 64, 2), (128, 4, 544, 2), (384, 12, 1536, 1), (128, 2, 256, 2), (256, 4, 896, 2), (768, 12, 3072, 1)
 ]  # fmt: skip
-
-
-KINDS = {units.name: units for units in ALL_UNITS}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernels]:
-    """The kernels of every kind that this processor can run; those for AMX with emulated tile instructions, where it has none."""
-    units = KINDS[request.param]
-    if os.environ.get(NATIVE_VARIABLE) == "0":
-        pytest.skip(f"the kernels are turned off by {NATIVE_VARIABLE}=0: unset it to test them")
-    compiler = compiler_that_knows(units)
-    emulated = units.has_tiles and not has_units("amx") and cpu_features()["avx512_bf16"]
-    if not emulated and not has_units(units.name):
-        pytest.skip(
-            f"no kernels to run: this processor has no {units.needs}. Run on an x86-64 processor that has it; here the same "
-            "encoders are computed in other ways, which other tests cover"
-        )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(units_of_processors, "has_units", lambda name: name == units.name)
-        if emulated:
-            library = emulated_kernels(compiler, units, tmp_path_factory.mktemp("emulated") / "kernels.so")
-            patch.setattr(compiled, "_load", lambda _: Kernels(library, "emulated", units))
-        loaded = load_kernels(units.dtype)
-        assert loaded.units is units, loaded.reason
-        yield loaded
-
-
-def emulated_kernels(compiler: list[str], units: ProcessorUnits, file: Path) -> ctypes.CDLL:
-    sources = compiled.read_sources()
-    include = "#include <immintrin.h>\n"
-    assert include in sources["registers.h"]
-    sources["registers.h"] = sources["registers.h"].replace(include, f'{include}#include "{EMULATION.name}"\n')
-    compiled._compile({**sources, EMULATION.name: EMULATION.read_text()}, compiler, units, file)
-    library = ctypes.CDLL(str(file))
-    library.sbert_encode.restype = ctypes.c_int32
-    return library
-
-
-def compiler_that_knows(units: ProcessorUnits) -> list[str]:
-    """Return the command of a compiler that knows a processor's units, or skip the test.
-
-    The compiler is asked about AMX with an option of its own. If the kernels' options were wrong, tests must fail.
-    """
-    compiler = find_compiler()
-    asked = ["-mamx-bf16", "-E", "-x", "c++", "-", "-o", os.devnull]
-    if compiler is None or (
-        units.has_tiles and subprocess.run([*compiler, *asked], input=b"", capture_output=True, check=False).returncode
-    ):
-        pytest.skip(
-            f"there is no C++ compiler that knows {units.needs}: install GCC 11, Clang 12 or later, or name one in CXX"
-        )
-    return compiler
 
 
 @pytest.mark.parametrize("units", ALL_UNITS, ids=KINDS)
@@ -109,108 +56,6 @@ def test_the_sources_compile(units: ProcessorUnits, tmp_path: Path) -> None:
     """Also where the processor cannot run them."""
     compiled._compile(compiled.read_sources(), compiler_that_knows(units), units, tmp_path / "kernels.so")
     assert (tmp_path / "kernels.so").stat().st_size > 10_000
-
-
-def fitting(kernels: Kernels, size: Size) -> Size:
-    """Return the size, or the next one that the kernels can compute: integers come in groups of 128."""
-    hidden, heads, inner, layers = size
-    if type_of_kernels(kernels) is not ComputeDtype.INT8:
-        return size
-    up = -hidden % GROUP + hidden
-    return up, up * heads // hidden, -inner % GROUP + inner, layers
-
-
-def make_model(size: Size, activation: str = "gelu", sharpness: float = 1.0) -> transformers.BertModel:
-    """A random BERT whose weights are bfloat16 numbers; sharper ones look at few tokens."""
-    hidden, heads, inner, layers = size
-    torch.manual_seed(hidden + inner)
-    config = transformers.BertConfig(
-        vocab_size=VOCABULARY, hidden_size=hidden, num_attention_heads=heads, intermediate_size=inner,
-        num_hidden_layers=layers, max_position_embeddings=PLACES, hidden_act=activation, pad_token_id=0,
-        attn_implementation="eager",
-    )  # fmt: skip
-    model = transformers.BertModel(config, add_pooling_layer=False).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "LayerNorm" not in name:
-                parameter.copy_(torch.randn_like(parameter) / hidden**0.5)
-            if "query" in name or "key" in name:
-                parameter.mul_(sharpness)
-            parameter.copy_(parameter.bfloat16())
-    return model
-
-
-def type_of_kernels(kernels: Kernels) -> ComputeDtype:
-    assert kernels.units is not None
-    return kernels.units.dtype
-
-
-def weights_in(dtype: ComputeDtype, model: transformers.BertModel) -> EncoderWeights:
-    """Return the weights of a float32 model in a type; those of int8 are rounded, and its values are bfloat16."""
-    plain = read_weights(model)
-    assert plain is not None
-    is_float32 = dtype is ComputeDtype.FLOAT32
-    weights = read_weights(model if is_float32 else model.to(torch.bfloat16))
-    assert weights is not None
-    return replace(weights, rounded=round_layers(plain) if dtype is ComputeDtype.INT8 else None)
-
-
-def make_runner(kernels: Kernels, model: transformers.BertModel) -> NativeRunner:
-    weights = weights_in(type_of_kernels(kernels), model)
-    assert why_kernels_cannot(weights) is None
-    return NativeRunner(kernels, weights, Pooling(model.config.hidden_size, (PoolingMode.MEAN,)), nn.ModuleList())
-
-
-def random_ids(lengths: list[int]) -> np.ndarray:
-    return np.random.default_rng(sum(lengths)).integers(1, VOCABULARY, sum(lengths)).astype(np.int32)
-
-
-def plain_vectors(model: transformers.BertModel, ids_T: np.ndarray, lengths: list[int]) -> torch.Tensor:
-    """Token vectors, sequence by sequence."""
-    with torch.inference_mode():
-        parts = torch.from_numpy(ids_T.astype(np.int64)).split(lengths)
-        return torch.cat([model(input_ids=part[None]).last_hidden_state[0].double() for part in parts if len(part)])
-
-
-class KeptTokens(Pooling):
-    """Keeps the token vectors that it is given."""
-
-    def pool_tokens(
-        self, x_TH: torch.Tensor, owner_T: torch.Tensor, positions_T: torch.Tensor, num: int
-    ) -> torch.Tensor:
-        self.kept = x_TH.double()
-        return torch.zeros(num, x_TH.shape[1])
-
-
-def packed_vectors(weights: EncoderWeights, ids_T: np.ndarray, lengths: list[int]) -> torch.Tensor:
-    """Token vectors from the runner that computes through torch, sequence by sequence."""
-    pooling = KeptTokens(weights.words.shape[1], (PoolingMode.MEAN,))
-    runner = PackedRunner(weights, pooling, nn.ModuleList(), pad_id=0, device=weights.words.device)
-    parts: list[torch.Tensor] = []
-    for ids in np.split(ids_T, np.cumsum(lengths)[:-1]):
-        tokens = TokenizedTexts(
-            ids, np.array([0, len(ids)]), np.zeros(1, np.int64), np.array([len(ids)], np.int32), np.zeros(1, np.bool_)
-        )
-        for batch in runner.cut(tokens, np.arange(1), PLACES) if len(ids) else []:
-            with torch.inference_mode():
-                runner.run(tokens, batch)
-            is_token, vectors_LH = batch.tokens >= 0, torch.empty(len(ids), pooling.dim, dtype=torch.float64)
-            vectors_LH[batch.tokens[is_token]] = pooling.kept[torch.from_numpy(is_token)]
-            parts.append(vectors_LH)
-    return torch.cat(parts)
-
-
-@functools.cache
-def reference_vectors(
-    dtype: ComputeDtype | None, size: Size, lengths: tuple[int, ...], activation: str = "gelu", sharpness: float = 1.0
-) -> torch.Tensor:
-    """Token vectors from torch in a type, or the exact ones without one. They are kept for the kernels of all kinds."""
-    ids_T, model = random_ids(list(lengths)), make_model(size, activation, sharpness)
-    if dtype is ComputeDtype.INT8:
-        return packed_vectors(weights_in(dtype, model), ids_T, list(lengths))
-    return plain_vectors(
-        model.to(torch.float64 if dtype is None else getattr(torch, dtype.value)), ids_T, list(lengths)
-    )
 
 
 def check_token_vectors(
@@ -446,43 +291,3 @@ def test_integers_need_values_in_bfloat16() -> None:
     rounded = replace(weights, rounded=round_layers(weights))
     assert why_kernels_cannot(rounded) == "its values are not bfloat16"
     assert why_kernels_cannot(replace(rounded, words=rounded.words.bfloat16())) is None
-
-
-def test_weights_are_laid_out_as_worked_by_hand() -> None:
-    weight = torch.arange(64 * 96).view(64, 96)
-    tiles = lay_out(weight, KINDS["amx"], 2)
-    assert tiles.shape == (2, 3, 2, 16, 16, 2)
-    assert tiles[1, 2, 1, 5, 7, 1] == weight[32 + 16 + 7, 64 + 2 * 5 + 1]
-    pairs = lay_out(weight, KINDS["avx512_bf16"], 2)
-    assert pairs.shape == (2, 48, 32, 2)
-    assert pairs[1, 40, 7, 1] == weight[32 + 7, 2 * 40 + 1]
-    singles = lay_out(weight, KINDS["avx2"], 1)
-    assert singles.shape == (4, 96, 16, 1)
-    assert singles[3, 40, 7, 0] == weight[3 * 16 + 7, 40]
-    quads = lay_out(weight, KINDS["avx512_vnni"], 4)
-    assert quads.shape == (2, 24, 32, 4)
-    assert quads[1, 20, 7, 3] == weight[32 + 7, 4 * 20 + 3]
-
-
-def test_scales_are_laid_out_as_worked_by_hand() -> None:
-    """A panel has, for each group of inputs, the scales of its outputs and then the sums of their weights times these."""
-    integers = torch.zeros(64, 256, dtype=torch.int8)
-    integers[32 + 7, 128:] = 3
-    integers[32 + 7, 130] = -127
-    scales = torch.arange(64 * 2).view(64, 2).float()
-    both = lay_out_scales(RoundedWeight(integers, scales), KINDS["avx512_vnni"])
-    assert both.shape == (2, 2, 2, 32)
-    assert both[1, 1, 0, 7] == pytest.approx(float(scales[32 + 7, 1]) / 128**0.5)
-    assert both[1, 1, 1, 7] == pytest.approx((127 * 3 - 127) * float(scales[32 + 7, 1]) / 128**0.5)
-    assert both[1, 0, 0, 7] == pytest.approx(float(scales[32 + 7, 0]) / 128**0.5)
-    assert both[1, 0, 1, 7] == 0
-
-
-def test_sequences_are_laid_end_to_end() -> None:
-    begins, lengths, numbers = np.array([0, 3, 10, 10, 30]), np.array([3, 7, 0, 20, 1]), np.array([9, 8, 7, 6, 5])
-    batches = list(lay_end_to_end(begins, lengths, numbers, 10))
-    assert [batch.sequences.tolist() for batch in batches] == [[6], [8, 9], [5, 7]]
-    assert batches[1].tokens.tolist() == [*range(3, 10), *range(3)]
-    assert batches[1].positions.tolist() == [*range(7), *range(3)]
-    assert batches[2].owner.tolist() == [0]
-    assert list(lay_end_to_end(begins[:0], lengths[:0], numbers[:0], 10)) == []
