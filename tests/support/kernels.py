@@ -1,4 +1,4 @@
-"""Random encoders for the compiled kernels, and the vectors that torch computes from them."""
+"""Random encoders for the compiled kernels, the vectors that torch computes from them, and the compiler that kernels need."""
 
 import functools
 import os
