@@ -1,6 +1,7 @@
-// Attention of whole sequences, without masks and padding.
+// Attention of whole sequences in tiles, without masks and padding.
 //
-// Scores are computed transposed: keys are rows, queries are columns. So softmax adds up whole registers.
+// Queries are the rows of a tile of scores, and keys are its columns. Keys and values are laid out once for each sequence and
+// head. Beside tiles, a processor of today multiplies float32 only half as fast, so shares are computed in 16-bit integers.
 #pragma once
 
 #include "team.h"
@@ -9,238 +10,225 @@
 namespace {
 
 constexpr int64_t MAX_HEAD_BLOCKS = 2;
-constexpr int64_t KEYS = 64;  // keys of a chunk
+constexpr int64_t KEYS = 32;    // keys of a step: their shares are one tile
+constexpr int64_t CHUNK = 128;  // keys whose scores are kept at a time
 
-// State of 16 queries of one head, while scores become shares (which add up to 1) and then weighted sums of values.
+// 16 queries of one head.
 struct Queries {
-    alignas(64) bf16 transposed[MAX_HEAD_BLOCKS][TILE_VALUES];
-    const bf16 *keys, *values;  // values of the head: [32 keys][head block][2][16 values][32 keys]
+    const bf16 *rows, *keys, *values;  // of the head; `lay_out` describes keys and values
     bf16* to;
     int64_t num;
-    __m512 most, total[2];  // for each query: the score that shares are relative to, and the sum of shares
+    alignas(64) float bases[TILE];  // the share of a key is 2^((scale * score + base) / 128 - 127)
 };
 
-// One chunk is written while the other is read. Their distance is not a multiple of 4 KiB, else a load would wait for a store.
-struct alignas(64) Chunk {
-    float scores[KEYS * 16];   // [keys][16 queries]
-    bf16 shares[KEYS * 16];    // [pairs of keys][16 queries][2]
-    char apart[64 * 11];
-};
+constexpr int64_t values_of(int64_t length, int64_t head_blocks) { return (length + KEYS - 1) / KEYS * 2 * TILE_VALUES * head_blocks; }
 
-constexpr int64_t values_of(int64_t length, int64_t head_blocks) { return (length + 31) / 32 * 2 * TILE_VALUES * head_blocks; }
-
-// Transposes the values of one head and sequence; writes zeros past the end.
-void transpose_values(const bf16* value, int64_t step, int64_t length, int64_t head_blocks, bf16* to) {
-    alignas(64) uint16_t order[2][32];
-    for (int i = 0; i < 32; i++) {
-        order[0][i] = (uint16_t)(i / 2 + i % 2 * 32);
-        order[1][i] = (uint16_t)(order[0][i] + 16);
-    }
-    const __m512i first = _mm512_load_si512(order[0]), second = _mm512_load_si512(order[1]);
-    for (int64_t k = 0; k < length; k += 32)
-        for (int64_t d = 0; d < head_blocks; d++, to += 2 * TILE_VALUES) {
-            const bf16* from = value + d * step + k * BLOCK;
-            __m512i left[16], right[16];
-            for (int64_t p = 0; p < 16; p++) {
-                const int64_t at = k + 2 * p;
-                const __m512i even = at < length ? _mm512_load_si512(from + 2 * p * BLOCK) : _mm512_setzero_si512();
-                const __m512i odd = at + 1 < length ? _mm512_load_si512(from + (2 * p + 1) * BLOCK) : _mm512_setzero_si512();
-                left[p] = _mm512_permutex2var_epi16(even, first, odd);
-                right[p] = _mm512_permutex2var_epi16(even, second, odd);
-            }
-            transpose(left);
-            transpose(right);
-            for (int64_t p = 0; p < 16; p++) {
-                _mm512_store_si512(to + p * BLOCK, left[p]);
-                _mm512_store_si512(to + TILE_VALUES + p * BLOCK, right[p]);
-            }
+// Lays out the keys and values of one head and sequence, with zeros past the end. Keys: [16 keys][head block][16 pairs of
+// values][16 keys][2]. Values: [32 keys][head block][2][16 pairs of keys][16 values][2], with the keys in the order of `share`.
+void lay_out(const bf16* key, const bf16* value, int64_t step, int64_t length, int64_t head_blocks, bf16* keys, bf16* values) {
+    alignas(64) static constexpr uint16_t order[2][32] = {
+        {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+        {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+    const __m512i left = _mm512_load_si512(order[0]), right = _mm512_load_si512(order[1]);
+    const auto row = [&](const bf16* from, int64_t k) {
+        return k < length ? _mm512_load_si512(from + k * BLOCK) : _mm512_setzero_si512();
+    };
+    for (int64_t first = 0; first < length; first += TILE)
+        for (int64_t d = 0; d < head_blocks; d++, keys += TILE_VALUES) {
+            __m512i rows[TILE];
+            for (int64_t k = 0; k < TILE; k++) rows[k] = row(key + d * step, first + k);
+            transpose(rows);
+            for (int64_t k = 0; k < TILE; k++) _mm512_store_si512(keys + k * BLOCK, rows[k]);
         }
+    for (int64_t first = 0; first < length; first += KEYS)
+        for (int64_t d = 0; d < head_blocks; d++, values += 2 * TILE_VALUES)
+            for (int64_t pair = 0; pair < TILE; pair++) {
+                const int64_t k = first + pair / 4 * 4 + pair / 2 % 2 * TILE + pair % 2 * 2;
+                const __m512i one = row(value + d * step, k), other = row(value + d * step, k + 1);
+                _mm512_store_si512(values + pair * BLOCK, _mm512_permutex2var_epi16(one, left, other));
+                _mm512_store_si512(values + TILE_VALUES + pair * BLOCK, _mm512_permutex2var_epi16(one, right, other));
+            }
 }
 
-// Computes the scores of `num` keys from `first` on, rounded up to a multiple of 16 keys.
-inline void score(const Queries& of, int64_t step, int64_t head_blocks, int64_t first, int64_t num, float* scores) {
-    LOAD_TILE(2, of.transposed[0], 64);
-    if (head_blocks > 1) LOAD_TILE(7, of.transposed[1], 64);
-    for (int64_t k = first; k < first + num; k += TILE, scores += TILE * 16) {
-        _tile_zero(0);
-        LOAD_TILE(1, of.keys + k * BLOCK, 64);
-        _tile_dpbf16ps(0, 1, 2);
-        if (head_blocks > 1) {
-            LOAD_TILE(1, of.keys + step + k * BLOCK, 64);
-            _tile_dpbf16ps(0, 1, 7);
+// Computes the scores of `num` keys (at most 32) from `first` on, a tile of 16 queries for each 16 keys.
+template <int HEAD_BLOCKS>
+inline void score(const Queries& of, int64_t step, int64_t first, int64_t num, float* scores) {
+    const bf16* keys = of.keys + first * HEAD_BLOCKS * BLOCK;
+    LOAD_TILE(2, of.rows, 64);
+    _tile_zero(0);
+    LOAD_TILE(3, keys, 64);
+    _tile_dpbf16ps(0, 2, 3);
+    if constexpr (HEAD_BLOCKS == 1) {
+        if (num > TILE) {
+            _tile_zero(1);
+            LOAD_TILE(3, keys + TILE_VALUES, 64);
+            _tile_dpbf16ps(1, 2, 3);
+            _tile_stored(1, scores + TILE * TILE, 64);
         }
         _tile_stored(0, scores, 64);
+    } else {
+        LOAD_TILE(2, of.rows + step, 64);
+        LOAD_TILE(3, keys + TILE_VALUES, 64);
+        _tile_dpbf16ps(0, 2, 3);
+        _tile_stored(0, scores, 64);
+        if (num > TILE) {
+            _tile_zero(0);
+            LOAD_TILE(3, keys + 3 * TILE_VALUES, 64);
+            _tile_dpbf16ps(0, 2, 3);
+            LOAD_TILE(2, of.rows, 64);
+            LOAD_TILE(3, keys + 2 * TILE_VALUES, 64);
+            _tile_dpbf16ps(0, 2, 3);
+            _tile_stored(0, scores + TILE * TILE, 64);
+        }
     }
 }
 
-inline void zero_sums(int64_t head_blocks) {
-    _tile_zero(3);
-    _tile_zero(4);
-    if (head_blocks > 1) {
+// How much less than x the first 7 bits of 2^x - 1 are, for x = 0, 1/64, ..., 63/64, in units of the last bit.
+struct alignas(64) Excess {
+    uint16_t units[64];
+
+    Excess() {
+        for (int i = 0; i < 64; i++) {
+            const double x = (i + 0.25) / 64;  // x and x + 1/128 share an entry
+            units[i] = (uint16_t)std::lround((x + 1 - std::exp2(x)) * 128);
+        }
+    }
+};
+const Excess EXCESS;
+
+// Computes the shares of `num` keys (at most 32) in bfloat16, zeros past the last, in the order 0 to 3, 16 to 19, 4 to 7, 20 to 23
+// and so on. The bits of an integer i, read as bfloat16, are about 2^(i / 128 - 127): exponent and straight lines between powers
+// of 2 (Schraudolph 1999). A table makes the lines curves. An exponent too large gives NaN, and one too small 0.
+inline void share(const Queries& of, const float* scores, int64_t num, V scale, bf16* shares) {
+    const __m512i first = _mm512_load_si512(EXCESS.units), second = _mm512_load_si512(EXCESS.units + 32);
+    const uint32_t there = num < KEYS ? (1u << num) - 1 : ~0u;
+    const __mmask32 ordered = _pdep_u32(there, 0x0f0f0f0f) | _pdep_u32(there >> TILE, 0xf0f0f0f0);
+#pragma GCC unroll 4
+    for (int64_t q = 0; q < TILE; q++, scores += TILE, shares += KEYS) {
+        const V base = all(of.bases[q]);
+        const __m512i one = _mm512_cvtps_epi32(fma(load(scores), scale, base));
+        const __m512i other = _mm512_cvtps_epi32(fma(load(scores + TILE * TILE), scale, base));
+        const __m512i lines = _mm512_maskz_max_epi16(ordered, _mm512_packs_epi32(one, other), _mm512_setzero_si512());
+        const __m512i excess = _mm512_permutex2var_epi16(first, _mm512_srli_epi16(lines, 1), second);
+        _mm512_store_si512(shares, _mm512_sub_epi16(lines, excess));
+    }
+}
+
+// A tile of the number 1.
+struct alignas(64) Ones {
+    bf16 values[TILE_VALUES];
+
+    constexpr Ones() : values() {
+        for (bf16& value : values) value = 0x3f80;
+    }
+};
+
+// Adds the values of 32 keys from `first` on, weighted with their shares, and the shares.
+template <int HEAD_BLOCKS>
+inline void add_values(const Queries& of, int64_t first, const bf16* shares) {
+    static constexpr Ones ones;
+    const bf16* values = of.values + first * HEAD_BLOCKS * BLOCK;
+    if (first == 0) {
+        _tile_zero(4);
         _tile_zero(5);
         _tile_zero(6);
-    }
-}
-
-// Adds the weighted values of `num` keys from `first` on to the sums.
-inline void add_values(const Queries& of, int64_t head_blocks, int64_t first, int64_t num, const bf16* shares) {
-    const bf16* values = of.values + first * head_blocks * BLOCK;
-    for (int64_t k = 0; k < num; k += 32, shares += TILE_VALUES, values += head_blocks * 2 * TILE_VALUES) {
-        LOAD_TILE(7, shares, 64);
-        LOAD_TILE(1, values, 64);
-        LOAD_TILE(2, values + TILE_VALUES, 64);
-        _tile_dpbf16ps(3, 1, 7);
-        _tile_dpbf16ps(4, 2, 7);
-        if (head_blocks > 1) {
-            LOAD_TILE(1, values + 2 * TILE_VALUES, 64);
-            LOAD_TILE(2, values + 3 * TILE_VALUES, 64);
-            _tile_dpbf16ps(5, 1, 7);
-            _tile_dpbf16ps(6, 2, 7);
+        if constexpr (HEAD_BLOCKS == 1) {
+            LOAD_TILE(7, &ones, 64);
+        } else {
+            _tile_zero(7);
+            _tile_zero(1);
         }
     }
-}
-
-inline void store_sums(float* sums, int64_t head_blocks) {
-    _tile_stored(3, sums, 64);
-    _tile_stored(4, sums + 256, 64);
-    if (head_blocks > 1) {
-        _tile_stored(5, sums + 512, 64);
-        _tile_stored(6, sums + 768, 64);
+    LOAD_TILE(2, shares, 64);
+    LOAD_TILE(3, values, 64);
+    _tile_dpbf16ps(4, 2, 3);
+    LOAD_TILE(3, values + TILE_VALUES, 64);
+    _tile_dpbf16ps(5, 2, 3);
+    if constexpr (HEAD_BLOCKS == 1) {
+        _tile_dpbf16ps(6, 2, 7);
+    } else {
+        LOAD_TILE(3, values + 2 * TILE_VALUES, 64);
+        _tile_dpbf16ps(6, 2, 3);
+        LOAD_TILE(3, values + 3 * TILE_VALUES, 64);
+        _tile_dpbf16ps(7, 2, 3);
+        LOAD_TILE(3, &ones, 64);
+        _tile_dpbf16ps(1, 2, 3);
     }
 }
 
-// Makes the sums relative to a new highest score. This is needed when a key scores much higher than those before, which is rare.
-// It changes only the queries `concerned`, so that no query's result depends on other queries, which may be of another sequence.
-[[gnu::noinline]] void raise(Queries& of, int64_t head_blocks, __mmask16 concerned, __m512 most) {
-    alignas(64) float sums[MAX_HEAD_BLOCKS * TILE_VALUES];
-    most = _mm512_mask_mov_ps(of.most, concerned, most);
-    const __m512 factor = _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), concerned, exp2(_mm512_sub_ps(of.most, most)));
-    of.most = most;
-    for (auto& total : of.total) total = _mm512_mul_ps(total, factor);
-    store_sums(sums, head_blocks);
-    for (int64_t i = 0; i < head_blocks * TILE_VALUES; i += 16)
-        _mm512_store_ps(sums + i, _mm512_mul_ps(_mm512_load_ps(sums + i), factor));
-    LOAD_TILE(3, sums, 64);
-    LOAD_TILE(4, sums + 256, 64);
-    if (head_blocks > 1) {
-        LOAD_TILE(5, sums + 512, 64);
-        LOAD_TILE(6, sums + 768, 64);
+// Divides the sums of values by the sums of shares and writes one row for each query. Returns whether a sum is too large, because a
+// key scores much higher than the first.
+template <int HEAD_BLOCKS>
+inline bool write_sums(const Queries& of, int64_t step) {
+    alignas(64) float sums[HEAD_BLOCKS][2][TILE * TILE], totals[TILE * TILE], factors[TILE];
+    _tile_stored(4, sums[0][0], 64);
+    _tile_stored(5, sums[0][1], 64);
+    if constexpr (HEAD_BLOCKS == 1) {
+        _tile_stored(6, totals, 64);
+    } else {
+        _tile_stored(6, sums[1][0], 64);
+        _tile_stored(7, sums[1][1], 64);
+        _tile_stored(1, totals, 64);
     }
+    const __m512i places = _mm512_slli_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), 4);
+    const V total = _mm512_i32gather_ps(places, totals, 4);
+    store(factors, all(1.0f) / total);
+    for (int64_t q = 0; q < of.num; q++)
+        for (int64_t d = 0; d < HEAD_BLOCKS; d++)
+            store_row(of.to + d * step + q * BLOCK,
+                      {load(sums[d][0] + q * TILE) * all(factors[q]), load(sums[d][1] + q * TILE) * all(factors[q])});
+    return _mm512_mask_cmp_ps_mask((__mmask16)((1u << of.num) - 1), total, all(0x1p100f), _CMP_NLT_UQ);
 }
 
-// Divides the sums by the sum of shares, transposes them and writes one row for each query.
-inline void write_sums(const Queries& of, int64_t step, int64_t head_blocks) {
-    alignas(64) float sums[MAX_HEAD_BLOCKS * TILE_VALUES];
-    store_sums(sums, head_blocks);
-    const __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_add_ps(of.total[0], of.total[1]));
-    for (int64_t d = 0; d < head_blocks; d++) {
-        __m512i rows[16];
-        for (int64_t p = 0; p < 16; p++) {
-            const float* two = sums + d * TILE_VALUES + p * 32;
-            rows[p] = pairs(_mm512_mul_ps(_mm512_load_ps(two), factor), _mm512_mul_ps(_mm512_load_ps(two + 16), factor));
+// Computes the attention of 16 queries, and their bases if they have none. Returns whether the result is wrong: `write_sums`.
+template <int HEAD_BLOCKS>
+inline bool attend_to_all(Queries& of, bool has_bases, int64_t step, int64_t length, V scale) {
+    alignas(64) float scores[CHUNK * TILE];  // shares take their place
+    for (int64_t first = 0; first < length; first += CHUNK) {
+        const int64_t num = std::min(CHUNK, length - first);
+        for (int64_t k = 0; k < num; k += KEYS) score<HEAD_BLOCKS>(of, step, first + k, std::min(KEYS, num - k), scores + k * TILE);
+        if (first == 0 && !has_bases)
+            // The first key has a share of 2^-60. So others may score higher by 160 (to base 2), and those that matter do not vanish.
+            for (int64_t q = 0; q < TILE; q++) of.bases[q] = 128 * (127 - 60) - scores[q * TILE] * scale[0];
+        for (int64_t k = 0; k < num; k += KEYS) share(of, scores + k * TILE, std::min(KEYS, num - k), scale, (bf16*)(scores + k * TILE));
+        for (int64_t k = 0; k < num; k += KEYS) add_values<HEAD_BLOCKS>(of, first + k, (const bf16*)(scores + k * TILE));
+    }
+    return write_sums<HEAD_BLOCKS>(of, step);
+}
+
+// Gives the key that scores highest the share 1. This is needed when a query scores another key very much higher than the first.
+template <int HEAD_BLOCKS>
+[[gnu::noinline]] void rebase(Queries& of, int64_t step, int64_t length, V scale) {
+    alignas(64) float scores[KEYS * TILE];
+    V highest[TILE];
+    for (V& one : highest) one = all(-INFINITY);
+    for (int64_t first = 0; first < length; first += KEYS) {
+        const int64_t num = std::min(KEYS, length - first);
+        score<HEAD_BLOCKS>(of, step, first, num, scores);
+        for (int64_t k = 0; k < num; k += TILE) {
+            const __mmask16 there = (__mmask16)((1u << std::min(TILE, num - k)) - 1);
+            for (int64_t q = 0; q < TILE; q++)
+                highest[q] = _mm512_mask_max_ps(highest[q], there, highest[q], load(scores + k * TILE + q * TILE));
         }
-        transpose(rows);
-        for (int64_t r = 0; r < of.num; r++) _mm512_store_si512(of.to + d * step + r * BLOCK, rows[r]);
     }
+    for (int64_t q = 0; q < TILE; q++) of.bases[q] = 128 * 127 - _mm512_reduce_max_ps(highest[q]) * scale[0];
 }
 
-inline __m512 highest(const float* scores, int64_t length) {
-    __m512 most[4] = {_mm512_load_ps(scores), most[0], most[0], most[0]};
-    int64_t k = 0;
-    for (; k + 3 < length; k += 4)
-        for (int64_t i = 0; i < 4; i++) most[i] = _mm512_max_ps(most[i], _mm512_load_ps(scores + (k + i) * 16));
-    for (; k < length; k++) most[0] = _mm512_max_ps(most[0], _mm512_load_ps(scores + k * 16));
-    return _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
-}
-
-// Computes the shares of `num` keys, 2^(score - most), and adds them to the totals. Writes zeros up to a multiple of 32 keys.
-inline void share(Queries& of, const float* scores, int64_t num, __m512 scale, bf16* shares) {
-    const __m512 most = of.most;
-    __m512 total0 = of.total[0], total1 = of.total[1];
-    const auto one = [&](int64_t k) { return exp2(_mm512_fmsub_ps(_mm512_load_ps(scores + k * 16), scale, most)); };
-    int64_t k = 0;
-    for (; k + 1 < num; k += 2) {
-        const __m512 first = one(k), second = one(k + 1);
-        total0 = _mm512_add_ps(total0, first);
-        total1 = _mm512_add_ps(total1, second);
-        _mm512_store_si512(shares + k * 16, pairs(first, second));
-    }
-    if (k < num) {
-        const __m512 last = one(k);
-        total0 = _mm512_add_ps(total0, last);
-        _mm512_store_si512(shares + k * 16, pairs(last, _mm512_setzero_ps()));
-        k += 2;
-    }
-    for (; k % 32; k += 2) _mm512_store_si512(shares + k * 16, _mm512_setzero_si512());
-    of.total[0] = total0;
-    of.total[1] = total1;
-}
-
-// Computes the attention of one sequence for a range of heads (Vaswani et al. 2017, section 3.2.1), 16 queries of a head at a time and 64 keys at a
-// time. Sums are updated as in Milakov and Gimelshein 2018, but made relative to a new highest score only when its share would
-// be more than 2^8. While the vector units compute the shares of one chunk, the matrix units compute the scores of the next
-// chunk and the sums of the last.
-void attend(const bf16* qkv, int64_t step, int64_t length, int64_t blocks, int64_t head_blocks, Range heads, bf16* memory, bf16* to) {
-    qkv += heads.first * head_blocks * step, to += heads.first * head_blocks * step;
-    const __m512 scale = _mm512_set1_ps(1.4426950408889634f / std::sqrt((float)(head_blocks * BLOCK)));
-    const __m512 slack = _mm512_set1_ps(8.0f);
-    const int64_t per_head = (length + TILE - 1) / TILE, chunks = (length + KEYS - 1) / KEYS;
-    Queries ring[3];
-    Chunk turns[2];
-    const auto prepare = [&](int64_t item) {
-        Queries& of = ring[item % 3];
-        const int64_t head = item / per_head, q = item % per_head * TILE;
-        const bf16* query = qkv + head * head_blocks * step + q * BLOCK;
-        for (int64_t d = 0; d < head_blocks; d++) {
-            __m512i rows[16];
-            for (int64_t r = 0; r < 16; r++) rows[r] = _mm512_load_si512(query + d * step + r * BLOCK);
-            transpose(rows);
-            for (int64_t r = 0; r < 16; r++) _mm512_store_si512(of.transposed[d] + r * BLOCK, rows[r]);
-        }
-        of.keys = qkv + (blocks + head * head_blocks) * step;
-        bf16* values = memory + head % 3 * values_of(length, head_blocks);
-        if (q == 0) transpose_values(of.keys + blocks * step, step, length, head_blocks, values);
-        of.values = values;
-        of.to = to + head * head_blocks * step + q * BLOCK;
-        of.num = std::min(TILE, length - q);
-    };
-    struct Place {
-        int64_t item = 0, chunk = 0;
-    } next, now, last;
-    const auto forward = [&](Place& place) {
-        if (++place.chunk == chunks) place = {place.item + 1, 0};
-    };
-    const auto keys_of = [&](const Place& place) { return std::min(KEYS, length - place.chunk * KEYS); };
-    const int64_t num = (heads.stop - heads.first) * per_head;
-    for (int64_t turn = 0; last.item < num; turn ^= 1) {
-        // The first round only computes scores; the second has no sums yet.
-        const bool has_now = next.item > 0 || next.chunk > 0;
-        const bool has_last = now.item > 0 || now.chunk > 0;
-        Chunk &mine = turns[turn], &other = turns[turn ^ 1];
-        if (has_last) {
-            const Queries& of = ring[last.item % 3];
-            if (last.chunk == 0) zero_sums(head_blocks);
-            add_values(of, head_blocks, last.chunk * KEYS, keys_of(last), mine.shares);
-            if (last.chunk + 1 == chunks) write_sums(of, step, head_blocks);
-            forward(last);
-        }
-        if (next.item < num) {
-            if (next.chunk == 0) prepare(next.item);
-            score(ring[next.item % 3], step, head_blocks, next.chunk * KEYS, keys_of(next), mine.scores);
-        }
-        if (has_now && now.item < num) {
-            Queries& of = ring[now.item % 3];
-            const __m512 most = _mm512_mul_ps(highest(other.scores, keys_of(now)), scale);
-            if (now.chunk == 0) {
-                of.most = most;
-                of.total[0] = of.total[1] = _mm512_setzero_ps();
-            } else if (const __mmask16 concerned = _mm512_cmp_ps_mask(most, _mm512_add_ps(of.most, slack), _CMP_GT_OQ)) {
-                raise(of, head_blocks, concerned, most);
+// Computes the attention of one sequence for a range of heads (Vaswani et al. 2017, section 3.2.1), 16 queries of a head at a time.
+template <int HEAD_BLOCKS>
+void attend(const bf16* qkv, int64_t step, int64_t length, int64_t blocks, Range heads, bf16* memory, bf16* to) {
+    const V scale = all(128 * 1.4426950408889634f / std::sqrt((float)(HEAD_BLOCKS * BLOCK)));
+    bf16 *const keys = memory, *const values = memory + values_of(length, HEAD_BLOCKS);
+    for (int64_t head = heads.first; head < heads.stop; head++) {
+        const bf16 *query = qkv + head * HEAD_BLOCKS * step, *key = query + blocks * step;
+        lay_out(key, key + blocks * step, step, length, HEAD_BLOCKS, keys, values);
+        for (int64_t q = 0; q < length; q += TILE) {
+            Queries of = {query + q * BLOCK, keys, values, to + head * HEAD_BLOCKS * step + q * BLOCK, std::min(TILE, length - q)};
+            if (attend_to_all<HEAD_BLOCKS>(of, false, step, length, scale)) {
+                rebase<HEAD_BLOCKS>(of, step, length, scale);
+                attend_to_all<HEAD_BLOCKS>(of, true, step, length, scale);
             }
-            share(of, other.scores, keys_of(now), scale, other.shares);
-            forward(now);
         }
-        if (next.item < num) forward(next);
     }
 }
 

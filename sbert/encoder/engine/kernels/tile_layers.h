@@ -15,14 +15,14 @@ constexpr int64_t INNER_BLOCKS = 12;  // blocks of the intermediate layer at a t
 // Memory for a group of up to `tokens` tokens, and for each thread.
 struct Scratch {
     const int64_t num_pairs, step;  // pairs of tiles; distance from one block to the next, in values
-    const int64_t values_step;      // values of a thread's memory for attention
+    const int64_t values_step;      // values of a thread's memory for attention: keys and values of a head
     const Buffer<bf16> x, qkv, attended, inner, values;
     const Buffer<float> sums, rows;
 
     Scratch(const Model& model, int64_t tokens, int64_t longest, int64_t threads)
         : num_pairs((tokens + 31) / 32),
           step((num_pairs * 32 + SPARE_ROWS) * BLOCK),
-          values_step(3 * values_of(longest, model.hidden / model.num_heads / BLOCK) + 32),
+          values_step(2 * values_of(longest, model.hidden / model.num_heads / BLOCK) + 32),
           x(allocate<bf16>(step * (model.hidden / BLOCK))),
           qkv(allocate<bf16>(step * (model.hidden / BLOCK) * 3)),
           attended(allocate<bf16>(step * (model.hidden / BLOCK))),
@@ -51,8 +51,8 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     int64_t first = 0;
     for (int64_t b = 0; b < num; first += lengths[b++])
         if (lengths[b])
-            attend(qkv + first * BLOCK, step, lengths[b], blocks, head_blocks, heads, on.values.get() + part * on.values_step,
-                   attended + first * BLOCK);
+            (head_blocks == 1 ? attend<1> : attend<2>)(qkv + first * BLOCK, step, lengths[b], blocks, heads,
+                                                       on.values.get() + part * on.values_step, attended + first * BLOCK);
     team.meet();
     products(attended, step, tiles, layer.out.weight, blocks * 2 * TILE_VALUES, blocks, mine, blocks, sums, false);
     team.meet();

@@ -7,7 +7,8 @@
 
 namespace {
 
-// Multiplies 32 (or 16) tokens by 32 outputs over `steps` blocks of inputs. `between` is other work, done after each step.
+// Multiplies 32 (or 16) tokens by 32 outputs over `steps` blocks of inputs. `between` is other work, done after each step. All tokens
+// pass before one comes again, but the same weights serve all of them and stay in the first-level cache.
 template <bool BOTH, class Between>
 inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on, Between between) {
     if (go_on) {
@@ -27,12 +28,12 @@ inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t 
     }
     for (int64_t k = 0; k < steps; k++, x += x_step, weight += 2 * TILE_VALUES) {
         LOAD_TILE(6, weight, 64);
-        LOAD_TILE(4, x, 64);
+        STREAM_TILE(4, x, 64);
         _tile_dpbf16ps(0, 4, 6);
         LOAD_TILE(7, weight + TILE_VALUES, 64);
         _tile_dpbf16ps(1, 4, 7);
         if (BOTH) {
-            LOAD_TILE(5, x + TILE_VALUES, 64);
+            STREAM_TILE(5, x + TILE_VALUES, 64);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
@@ -108,12 +109,18 @@ void linear(const bf16* x, int64_t step, int64_t num_tiles, Linear by, int64_t i
 // sums (+)= x W' for a range of `num_blocks` blocks of outputs, squares in the order [pair of tiles][block of outputs].
 void products(const bf16* x, int64_t step, int64_t num_tiles, const bf16* weight, int64_t weight_step, int64_t in_blocks,
               Range blocks, int64_t num_blocks, float* sums, bool go_on) {
+    const int64_t lines = (64 + in_blocks - 1) / in_blocks;  // of the next square, to fetch in each step
     for (int64_t n = blocks.first; n < blocks.stop; n++) {
         const bf16* panel = weight + n * weight_step;
         Ahead ahead(panel + weight_step, n + 1 < blocks.stop ? in_blocks : 0, num_tiles);
-        for (int64_t m = 0; m < num_tiles; m += 2)
-            multiply(m + 1 < num_tiles, x + m * TILE_VALUES, step, panel, in_blocks, sums + (m / 2 * num_blocks + n) * SUMS, go_on,
-                     [&] { ahead(); });
+        for (int64_t m = 0; m < num_tiles; m += 2) {
+            float* square = sums + (m / 2 * num_blocks + n) * SUMS;
+            const float* next = square + num_blocks * SUMS;
+            multiply(m + 1 < num_tiles, x + m * TILE_VALUES, step, panel, in_blocks, square, go_on, [&] {
+                ahead();
+                for (int64_t i = 0; go_on && i < lines; i++, next += 16) _mm_prefetch(next, _MM_HINT_T0);
+            });
+        }
     }
 }
 

@@ -33,6 +33,13 @@ struct Tiles {
         _tile_loadd(tile, from, step); \
     } while (0)
 
+// Loads a tile that is not needed again soon, so that it does not take the place of others in the first-level cache.
+#define STREAM_TILE(tile, from, step)         \
+    do {                                      \
+        asm volatile("" ::: "memory");        \
+        _tile_stream_loadd(tile, from, step); \
+    } while (0)
+
 inline void transpose(__m512i r[16]) {
     __m512i t[16];
     for (int i = 0; i < 16; i += 2) {

@@ -39,11 +39,13 @@ inline void emulated_product(int sums, int first, int second) {
 #undef _tile_release
 #undef _tile_zero
 #undef _tile_loadd
+#undef _tile_stream_loadd
 #undef _tile_stored
 #undef _tile_dpbf16ps
 #define _tile_loadconfig(config) (void)(config)
 #define _tile_release() (void)0
 #define _tile_zero(tile) (void)(emulated_tiles[tile] = EmulatedTile{})
 #define _tile_loadd(tile, from, step) emulated_load(tile, from, step)
+#define _tile_stream_loadd(tile, from, step) emulated_load(tile, from, step)
 #define _tile_stored(tile, to, step) emulated_store(tile, to, step)
 #define _tile_dpbf16ps(sums, first, second) emulated_product(sums, first, second)
