@@ -1,7 +1,7 @@
 // Attention of whole sequences in tiles, without masks and padding.
 //
 // Queries are the rows of a tile of scores, and keys are its columns. Keys and values are laid out once for each sequence and
-// head. Beside tiles, a processor of today multiplies float32 only half as fast, so shares are computed in 16-bit integers.
+// head. Products of float32 took twice as long beside tiles as alone (LOG.md), so shares are computed in integers.
 #pragma once
 
 #include "team.h"
@@ -9,7 +9,6 @@
 
 namespace {
 
-constexpr int64_t MAX_HEAD_BLOCKS = 2;
 constexpr int64_t KEYS = 32;    // keys of a step: their shares are one tile
 constexpr int64_t CHUNK = 128;  // keys whose scores are kept at a time
 
@@ -103,11 +102,12 @@ inline void share(const Queries& of, const float* scores, int64_t num, V scale, 
     const __m512i first = _mm512_load_si512(EXCESS.units), second = _mm512_load_si512(EXCESS.units + 32);
     const uint32_t there = num < KEYS ? (1u << num) - 1 : ~0u;
     const __mmask32 ordered = _pdep_u32(there, 0x0f0f0f0f) | _pdep_u32(there >> TILE, 0xf0f0f0f0);
+    const V largest = all(32767.0f);  // NaN in bfloat16; `least` gives it also where a score is NaN
 #pragma GCC unroll 4
     for (int64_t q = 0; q < TILE; q++, scores += TILE, shares += KEYS) {
         const V base = all(of.bases[q]);
-        const __m512i one = _mm512_cvtps_epi32(fma(load(scores), scale, base));
-        const __m512i other = _mm512_cvtps_epi32(fma(load(scores + TILE * TILE), scale, base));
+        const __m512i one = _mm512_cvtps_epi32(least(fma(load(scores), scale, base), largest));
+        const __m512i other = _mm512_cvtps_epi32(least(fma(load(scores + TILE * TILE), scale, base), largest));
         const __m512i lines = _mm512_maskz_max_epi16(ordered, _mm512_packs_epi32(one, other), _mm512_setzero_si512());
         const __m512i excess = _mm512_permutex2var_epi16(first, _mm512_srli_epi16(lines, 1), second);
         _mm512_store_si512(shares, _mm512_sub_epi16(lines, excess));
@@ -156,8 +156,8 @@ inline void add_values(const Queries& of, int64_t first, const bf16* shares) {
     }
 }
 
-// Divides the sums of values by the sums of shares and writes one row for each query. Returns whether a sum is too large, because a
-// key scores much higher than the first.
+// Divides the sums of values by the sums of shares and writes one row for each query. Returns whether a sum is too large or NaN,
+// because a key scores much higher than the first or is not finite.
 template <int HEAD_BLOCKS>
 inline bool write_sums(const Queries& of, int64_t step) {
     alignas(64) float sums[HEAD_BLOCKS][2][TILE * TILE], totals[TILE * TILE], factors[TILE];
@@ -180,7 +180,7 @@ inline bool write_sums(const Queries& of, int64_t step) {
     return _mm512_mask_cmp_ps_mask((__mmask16)((1u << of.num) - 1), total, all(0x1p100f), _CMP_NLT_UQ);
 }
 
-// Computes the attention of 16 queries, and their bases if they have none. Returns whether the result is wrong: `write_sums`.
+// Computes the attention of 16 queries, and their bases if they have none. Returns what `write_sums` returns.
 template <int HEAD_BLOCKS>
 inline bool attend_to_all(Queries& of, bool has_bases, int64_t step, int64_t length, V scale) {
     alignas(64) float scores[CHUNK * TILE];  // shares take their place
