@@ -17,7 +17,8 @@ struct Queries {
     const bf16 *rows, *keys, *values;  // of the head; `lay_out` describes keys and values
     bf16* to;
     int64_t num;
-    alignas(64) float bases[TILE];  // the share of a key is 2^((scale * score + base) / 128 - 127)
+    float share_bits;                    // the share of a key that scores as much as the reference, as an integer
+    alignas(64) float references[TILE];  // a score for each query
 };
 
 constexpr int64_t values_of(int64_t length, int64_t head_blocks) { return (length + KEYS - 1) / KEYS * 2 * TILE_VALUES * head_blocks; }
@@ -82,13 +83,13 @@ inline void score(const Queries& of, int64_t step, int64_t first, int64_t num, f
     }
 }
 
-// How much less than x the first 7 bits of 2^x - 1 are, for x = 0, 1/64, ..., 63/64, in units of the last bit.
+// How much less than x the first 7 bits of 2^x - 1 are, in units of the last bit: an entry for each two of x = 0, 1/128, ..., 127/128.
 struct alignas(64) Excess {
     uint16_t units[64];
 
     Excess() {
         for (int i = 0; i < 64; i++) {
-            const double x = (i + 0.25) / 64;  // x and x + 1/128 share an entry
+            const double x = (i + 0.25) / 64;  // the mean of the two
             units[i] = (uint16_t)std::lround((x + 1 - std::exp2(x)) * 128);
         }
     }
@@ -97,17 +98,17 @@ const Excess EXCESS;
 
 // Computes the shares of `num` keys (at most 32) in bfloat16, zeros past the last, in the order 0 to 3, 16 to 19, 4 to 7, 20 to 23
 // and so on. The bits of an integer i, read as bfloat16, are about 2^(i / 128 - 127): exponent and straight lines between powers
-// of 2 (Schraudolph 1999). A table makes the lines curves. An exponent too large gives NaN, and one too small 0.
+// of 2 (Schraudolph 1999). A table makes the lines curves. An exponent too large gives infinity or NaN, and one too small 0.
 inline void share(const Queries& of, const float* scores, int64_t num, V scale, bf16* shares) {
     const __m512i first = _mm512_load_si512(EXCESS.units), second = _mm512_load_si512(EXCESS.units + 32);
     const uint32_t there = num < KEYS ? (1u << num) - 1 : ~0u;
     const __mmask32 ordered = _pdep_u32(there, 0x0f0f0f0f) | _pdep_u32(there >> TILE, 0xf0f0f0f0);
-    const V largest = all(32767.0f);  // NaN in bfloat16; `least` gives it also where a score is NaN
+    const V bits = all(of.share_bits), largest = all(32767.0f);  // NaN in bfloat16; `least` gives it also where a score is NaN
 #pragma GCC unroll 4
     for (int64_t q = 0; q < TILE; q++, scores += TILE, shares += KEYS) {
-        const V base = all(of.bases[q]);
-        const __m512i one = _mm512_cvtps_epi32(least(fma(load(scores), scale, base), largest));
-        const __m512i other = _mm512_cvtps_epi32(least(fma(load(scores + TILE * TILE), scale, base), largest));
+        const V reference = all(of.references[q]);
+        const __m512i one = _mm512_cvtps_epi32(least(fma(load(scores) - reference, scale, bits), largest));
+        const __m512i other = _mm512_cvtps_epi32(least(fma(load(scores + TILE * TILE) - reference, scale, bits), largest));
         const __m512i lines = _mm512_maskz_max_epi16(ordered, _mm512_packs_epi32(one, other), _mm512_setzero_si512());
         const __m512i excess = _mm512_permutex2var_epi16(first, _mm512_srli_epi16(lines, 1), second);
         _mm512_store_si512(shares, _mm512_sub_epi16(lines, excess));
@@ -123,7 +124,8 @@ struct alignas(64) Ones {
     }
 };
 
-// Adds the values of 32 keys from `first` on, weighted with their shares, and the shares.
+// Adds the values of 32 keys from `first` on, weighted with their shares, to tiles 4, 5 and, with heads of 64, 6 and 7; and the shares
+// to tile 6, or 1 with heads of 64. The first keys begin from zero. With heads of 32, tile 7 holds ones from then on.
 template <int HEAD_BLOCKS>
 inline void add_values(const Queries& of, int64_t first, const bf16* shares) {
     static constexpr Ones ones;
@@ -180,25 +182,29 @@ inline bool write_sums(const Queries& of, int64_t step) {
     return _mm512_mask_cmp_ps_mask((__mmask16)((1u << of.num) - 1), total, all(0x1p100f), _CMP_NLT_UQ);
 }
 
-// Computes the attention of 16 queries, and their bases if they have none. Returns what `write_sums` returns.
+// Computes the attention of 16 queries relative to their references. Without references the scores of the first key are taken.
+// Returns what `write_sums` returns.
 template <int HEAD_BLOCKS>
-inline bool attend_to_all(Queries& of, bool has_bases, int64_t step, int64_t length, V scale) {
+inline bool attend_to_all(Queries& of, bool has_references, int64_t step, int64_t length, V scale) {
     alignas(64) float scores[CHUNK * TILE];  // shares take their place
     for (int64_t first = 0; first < length; first += CHUNK) {
         const int64_t num = std::min(CHUNK, length - first);
         for (int64_t k = 0; k < num; k += KEYS) score<HEAD_BLOCKS>(of, step, first + k, std::min(KEYS, num - k), scores + k * TILE);
-        if (first == 0 && !has_bases)
+        if (first == 0 && !has_references) {
             // The first key has a share of 2^-60. So others may score higher by 160 (to base 2), and those that matter do not vanish.
-            for (int64_t q = 0; q < TILE; q++) of.bases[q] = 128 * (127 - 60) - scores[q * TILE] * scale[0];
+            of.share_bits = 128 * (127 - 60);
+            for (int64_t q = 0; q < TILE; q++) of.references[q] = scores[q * TILE];
+        }
         for (int64_t k = 0; k < num; k += KEYS) share(of, scores + k * TILE, std::min(KEYS, num - k), scale, (bf16*)(scores + k * TILE));
         for (int64_t k = 0; k < num; k += KEYS) add_values<HEAD_BLOCKS>(of, first + k, (const bf16*)(scores + k * TILE));
     }
     return write_sums<HEAD_BLOCKS>(of, step);
 }
 
-// Gives the key that scores highest the share 1. This is needed when a query scores another key very much higher than the first.
+// Makes the highest score of each query its reference, with the share 1. This is needed when a query scores another key very much
+// higher than the first.
 template <int HEAD_BLOCKS>
-[[gnu::noinline]] void rebase(Queries& of, int64_t step, int64_t length, V scale) {
+[[gnu::noinline]] void refer_to_highest(Queries& of, int64_t step, int64_t length) {
     alignas(64) float scores[KEYS * TILE];
     V highest[TILE];
     for (V& one : highest) one = all(-INFINITY);
@@ -211,7 +217,8 @@ template <int HEAD_BLOCKS>
                 highest[q] = _mm512_mask_max_ps(highest[q], there, highest[q], load(scores + k * TILE + q * TILE));
         }
     }
-    for (int64_t q = 0; q < TILE; q++) of.bases[q] = 128 * 127 - _mm512_reduce_max_ps(highest[q]) * scale[0];
+    of.share_bits = 128 * 127;
+    for (int64_t q = 0; q < TILE; q++) of.references[q] = _mm512_reduce_max_ps(highest[q]);
 }
 
 // Computes the attention of one sequence for a range of heads (Vaswani et al. 2017, section 3.2.1), 16 queries of a head at a time.
@@ -223,9 +230,9 @@ void attend(const bf16* qkv, int64_t step, int64_t length, int64_t blocks, Range
         const bf16 *query = qkv + head * HEAD_BLOCKS * step, *key = query + blocks * step;
         lay_out(key, key + blocks * step, step, length, HEAD_BLOCKS, keys, values);
         for (int64_t q = 0; q < length; q += TILE) {
-            Queries of = {query + q * BLOCK, keys, values, to + head * HEAD_BLOCKS * step + q * BLOCK, std::min(TILE, length - q)};
+            Queries of = {query + q * BLOCK, keys, values, to + head * HEAD_BLOCKS * step + q * BLOCK, std::min(TILE, length - q), 0, {}};
             if (attend_to_all<HEAD_BLOCKS>(of, false, step, length, scale)) {
-                rebase<HEAD_BLOCKS>(of, step, length, scale);
+                refer_to_highest<HEAD_BLOCKS>(of, step, length);
                 attend_to_all<HEAD_BLOCKS>(of, true, step, length, scale);
             }
         }
