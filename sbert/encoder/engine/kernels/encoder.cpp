@@ -40,7 +40,7 @@ void embed(const Model& model, const int32_t* ids, const int64_t* lengths, Range
                 total += sum;
                 store(row + i, sum);
             }
-            normalize(row, total, model.hidden, model.embedding_norm, (float)model.norm_eps, x, on.step);
+            normalize<1>(row, {total}, model.hidden, model.embedding_norm, (float)model.norm_eps, x, on.step);
         }
     prepare_embedded(on, {first, stop}, model.hidden / BLOCK);
 }
@@ -88,7 +88,7 @@ void compute(Job job, const Scratch& on, int64_t part, Team& team) {
         while (stop < job.num && (tokens == 0 || tokens + job.lengths[stop] <= job.group)) tokens += job.lengths[stop++];
         if (tokens == 0) break;  // only empty sequences are left
         const int64_t num = stop - first, *lengths = job.lengths + first;
-        embed(model, job.ids, lengths, share_of(num, part, team.size), on, on.rows.get() + part * model.hidden);
+        embed(model, job.ids, lengths, share_of(num, part, team.size), on, on.rows_of(part));
         team.meet();
         for (int64_t i = 0; i < model.num_layers; i++) run_layer(model, model.layers[i], lengths, num, tokens, on, part, team);
         if (part == 0 && job.vectors) write_tokens(model, tokens, on, job.vectors);

@@ -18,6 +18,7 @@ struct Scratch {
     const int64_t inner_blocks;  // blocks of the intermediate layer at a time
     const Buffer<Value> x, qkv, attended, inner;
     const RoundedMemory rounded, rounded_inner;  // inputs of the layers that take x or what is attended to, and of the last one
+    const int64_t rows_step;  // values of a thread's memory for norms: two tokens
     const Buffer<float> sums, rows;
     std::vector<Attention> attention;
 
@@ -30,8 +31,9 @@ struct Scratch {
           inner(allocate<Value>(step * inner_blocks)),
           rounded(model.hidden / BLOCK, step, tokens),
           rounded_inner(inner_blocks, step, tokens),
+          rows_step(2 * model.hidden),
           sums(allocate<float>(step * (model.hidden / BLOCK))),
-          rows(allocate<float>(model.hidden * threads)) {
+          rows(allocate<float>(rows_step * threads)) {
         for (int64_t i = 0; i < threads; i++) attention.emplace_back(longest, model.hidden / model.num_heads);
     }
     bool is_there() const {
@@ -39,6 +41,7 @@ struct Scratch {
             if (!one.is_there()) return false;
         return x && qkv && attended && inner && rounded.is_there() && rounded_inner.is_there() && sums && rows;
     }
+    float* rows_of(int64_t thread) const { return rows.get() + thread * rows_step; }
 };
 
 // Prepares embedded tokens for the first layer.
@@ -52,12 +55,12 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     const int64_t step = on.step, parts = team.size;
     const float eps = (float)model.norm_eps;
     Value *x = on.x.get(), *qkv = on.qkv.get(), *attended = on.attended.get(), *inner = on.inner.get();
-    float *sums = on.sums.get(), *row = on.rows.get() + part * model.hidden;
+    float *sums = on.sums.get(), *rows = on.rows_of(part);
     const Range mine = share_of(blocks, part, parts), my_tokens = share_of(tokens, part, parts);
     const auto of_x = on.rounded.of(x), of_attended = on.rounded.of(attended), of_inner = on.rounded_inner.of(inner);
     const auto add_and_norm = [&](const float* bias, Norm norm) {
-        for (int64_t t = my_tokens.first; t < my_tokens.stop; t++)
-            add_and_normalize(sums + t * BLOCK, step, bias, model.hidden, norm, eps, x + t * BLOCK, step, row);
+        const auto sums_of = [&](int64_t token) { return sums + token * BLOCK; };
+        add_and_normalize(my_tokens, sums_of, step, bias, model.hidden, norm, eps, x, step, rows);
         prepare(of_x, my_tokens, blocks);
     };
     const auto prepare_together = [&](const auto& inputs, int64_t num_blocks) {

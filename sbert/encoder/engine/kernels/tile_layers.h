@@ -4,6 +4,7 @@
 #pragma once
 
 #include "model.h"
+#include "norms.h"
 #include "team.h"
 #include "tile_attention.h"
 #include "tile_products.h"
@@ -17,6 +18,7 @@ struct Scratch {
     const int64_t num_pairs, step;  // pairs of tiles; distance from one block to the next, in values
     const int64_t values_step;      // values of a thread's memory for attention: keys and values of a head
     const Buffer<bf16> x, qkv, attended, inner, values;
+    const int64_t rows_step;  // values of a thread's memory for norms: two tokens
     const Buffer<float> sums, rows;
 
     Scratch(const Model& model, int64_t tokens, int64_t longest, int64_t threads)
@@ -28,9 +30,11 @@ struct Scratch {
           attended(allocate<bf16>(step * (model.hidden / BLOCK))),
           inner(allocate<bf16>(step * INNER_BLOCKS)),
           values(allocate<bf16>(values_step * threads)),
+          rows_step(2 * model.hidden),
           sums(allocate<float>(num_pairs * (model.hidden / BLOCK) * SUMS + 1)),
-          rows(allocate<float>(model.hidden * threads)) {}
+          rows(allocate<float>(rows_step * threads)) {}
     bool is_there() const { return x && qkv && attended && inner && values && sums && rows; }
+    float* rows_of(int64_t thread) const { return rows.get() + thread * rows_step; }
 };
 
 // Products in tiles take the tokens as they are.
@@ -43,9 +47,10 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     const int64_t parts = team.size;
     const float eps = (float)model.norm_eps;
     bf16 *x = on.x.get(), *qkv = on.qkv.get(), *attended = on.attended.get(), *inner = on.inner.get();
-    float *sums = on.sums.get(), *row = on.rows.get() + part * model.hidden;
+    float *sums = on.sums.get(), *rows = on.rows_of(part);
     const Range mine = share_of(blocks, part, parts), heads = share_of(model.num_heads, part, parts);
     const Range my_tokens = share_of(tokens, part, parts);
+    const auto sums_of = [&](int64_t token) { return sums + token / 32 * blocks * SUMS + token % 32 * BLOCK; };
     linear(x, step, tiles, layer.qkv, blocks, share_of(3 * blocks, part, parts), qkv, Plain());
     team.meet();
     int64_t first = 0;
@@ -56,7 +61,7 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     team.meet();
     products(attended, step, tiles, layer.out.weight, blocks * 2 * TILE_VALUES, blocks, mine, blocks, sums, false);
     team.meet();
-    add_and_normalize(sums, layer.out.bias, my_tokens, model.hidden, layer.attention_norm, eps, x, step, row);
+    add_and_normalize(my_tokens, sums_of, SUMS, layer.out.bias, model.hidden, layer.attention_norm, eps, x, step, rows);
     for (int64_t i = 0; i < inner_blocks; i += INNER_BLOCKS) {
         team.meet();
         const int64_t some = std::min(INNER_BLOCKS, inner_blocks - i);
@@ -71,7 +76,7 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
                  sums, i > 0);
     }
     team.meet();
-    add_and_normalize(sums, layer.down.bias, my_tokens, model.hidden, layer.output_norm, eps, x, step, row);
+    add_and_normalize(my_tokens, sums_of, SUMS, layer.down.bias, model.hidden, layer.output_norm, eps, x, step, rows);
     team.meet();
 }
 

@@ -1,14 +1,13 @@
-// Products of tokens and weights, and the operations that follow: bias, activation, residual, layer norm.
+// Products of tokens and weights in tiles, and the operations that follow: bias and activation.
 #pragma once
 
-#include "norms.h"
 #include "team.h"
 #include "tiles.h"
 
 namespace {
 
-// Multiplies 32 (or 16) tokens by 32 outputs over `steps` blocks of inputs. `between` is other work, done after each step. All tokens
-// pass before one comes again, but the same weights serve all of them and stay in the first-level cache.
+// Multiplies 32 (or 16) tokens by 32 outputs over `steps` blocks of inputs. `between` is other work, done after each step.
+// Callers pass all tokens by the same weights, so the weights stay in the first-level cache and the tokens do not.
 template <bool BOTH, class Between>
 inline void multiply(const bf16* x, int64_t x_step, const bf16* weight, int64_t steps, float* sums, bool go_on, Between between) {
     if (go_on) {
@@ -109,26 +108,20 @@ void linear(const bf16* x, int64_t step, int64_t num_tiles, Linear by, int64_t i
 // sums (+)= x W' for a range of `num_blocks` blocks of outputs, squares in the order [pair of tiles][block of outputs].
 void products(const bf16* x, int64_t step, int64_t num_tiles, const bf16* weight, int64_t weight_step, int64_t in_blocks,
               Range blocks, int64_t num_blocks, float* sums, bool go_on) {
-    const int64_t lines = (64 + in_blocks - 1) / in_blocks;  // of the next square, to fetch in each step
     for (int64_t n = blocks.first; n < blocks.stop; n++) {
         const bf16* panel = weight + n * weight_step;
         Ahead ahead(panel + weight_step, n + 1 < blocks.stop ? in_blocks : 0, num_tiles);
         for (int64_t m = 0; m < num_tiles; m += 2) {
             float* square = sums + (m / 2 * num_blocks + n) * SUMS;
-            const float* next = square + num_blocks * SUMS;
+            const bool has_next = go_on && m + 2 < num_tiles;  // whose 64 lines are fetched ahead too
+            const int64_t lines = has_next ? (64 + in_blocks - 1) / in_blocks : 0;
+            const float* next = has_next ? square + num_blocks * SUMS : nullptr;
             multiply(m + 1 < num_tiles, x + m * TILE_VALUES, step, panel, in_blocks, square, go_on, [&] {
                 ahead();
-                for (int64_t i = 0; go_on && i < lines; i++, next += 16) _mm_prefetch(next, _MM_HINT_T0);
+                for (int64_t i = 0; i < lines; i++, next += 16) _mm_prefetch(next, _MM_HINT_T0);
             });
         }
     }
-}
-
-// x = norm(sums + bias + x) for a range of tokens.
-void add_and_normalize(const float* sums, const float* bias, Range tokens, int64_t hidden, Norm norm, float eps, bf16* x,
-                       int64_t step, float* row) {
-    for (int64_t t = tokens.first; t < tokens.stop; t++)
-        add_and_normalize(sums + t / 32 * (hidden / BLOCK) * SUMS + t % 32 * 32, SUMS, bias, hidden, norm, eps, x + t * BLOCK, step, row);
 }
 
 }  // namespace
