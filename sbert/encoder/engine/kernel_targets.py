@@ -47,7 +47,14 @@ class ProcessorUnits:
 AVX512 = ("-march=x86-64-v4",)
 BFLOAT16 = (*AVX512, "-mavx512bf16")
 ALL_UNITS = (
-    ProcessorUnits("amx", ComputeDtype.BFLOAT16, (*BFLOAT16, "-mamx-tile", "-mamx-bf16"), panel=32, has_tiles=True),
+    ProcessorUnits(
+        "amx",
+        ComputeDtype.BFLOAT16,
+        (*BFLOAT16, "-mamx-tile", "-mamx-bf16"),
+        panel=32,
+        has_tiles=True,
+        group_tokens=384,
+    ),
     ProcessorUnits("avx512_vnni", ComputeDtype.INT8, (*BFLOAT16, "-mavx512vnni"), panel=32),
     ProcessorUnits("avx512_bf16", ComputeDtype.BFLOAT16, BFLOAT16, panel=32),
     ProcessorUnits("avx512", ComputeDtype.FLOAT32, AVX512, panel=32, group_tokens=256),
