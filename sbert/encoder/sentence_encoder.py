@@ -136,7 +136,7 @@ class SentenceEncoder(nn.Module):
             self._reference_SD = run_all(self.plain_runner(), self.tokenize(PROBE), self.dim, PROBE_TOKEN_BUDGET)
         self._rounded = self._round()
         self.to(target)
-        self.transformer.to(dtype=value_dtype(self.compute_dtype, target))
+        self.transformer.to(dtype=value_dtype(self.compute_dtype))
         self._lock = threading.Lock()
         self._token_budget = TokenBudget()
         self._selected_runner: SelectedRunner | None = None

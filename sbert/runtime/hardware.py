@@ -67,7 +67,7 @@ def has_units(name: str) -> bool:
     )
     return {
         "amx": bfloat16 and features["amx_bf16"] and _is_allowed("AMX"),
-        "avx512_vnni": wide and bfloat16 and features["avx512_vnni"],
+        "avx512_vnni": wide and features["avx512_vnni"] and _is_allowed("VNNI", "BF16", "FP16", "AMX"),
         "avx512_bf16": wide and bfloat16,
         "avx512": wide,
         "avx2": features["avx2"] and _is_allowed("AVX"),

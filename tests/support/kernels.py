@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 
 from sbert.encoder.engine.compiled import Kernels
-from sbert.encoder.engine.dtype import ComputeDtype
+from sbert.encoder.engine.dtype import ComputeDtype, value_dtype
 from sbert.encoder.engine.kernel_targets import ALL_UNITS, ProcessorUnits
 from sbert.encoder.engine.native import NativeRunner, why_kernels_cannot
 from sbert.encoder.engine.packed import PackedRunner
@@ -79,11 +79,10 @@ def type_of_kernels(kernels: Kernels) -> ComputeDtype:
 
 
 def weights_in(dtype: ComputeDtype, model: transformers.BertModel) -> EncoderWeights:
-    """Return the weights of a float32 model in a type; those of int8 are rounded, and its values are bfloat16."""
+    """Return the weights of a float32 model in a type; those of int8 are rounded."""
     plain = read_weights(model)
     assert plain is not None
-    is_float32 = dtype is ComputeDtype.FLOAT32
-    weights = read_weights(model if is_float32 else model.to(torch.bfloat16))
+    weights = read_weights(model.to(value_dtype(dtype)))
     assert weights is not None
     return replace(weights, rounded=round_layers(plain) if dtype is ComputeDtype.INT8 else None)
 

@@ -22,7 +22,7 @@ class ComputeDtype(StrEnum):
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
     INT8 = "int8"
-    """Linear layers multiply 8-bit integers (`sbert.encoder.engine.rounding`); everything else is in `value_dtype`."""
+    """Linear layers multiply 8-bit integers (`sbert.encoder.engine.rounding`); everything else is in float32."""
 
 
 def fastest_dtypes(device: "torch.device") -> tuple[ComputeDtype, ...]:
@@ -55,15 +55,11 @@ def dtypes_with_units(device: "torch.device") -> tuple[ComputeDtype, ...]:
     return tuple(dtypes)
 
 
-def value_dtype(dtype: ComputeDtype, device: "torch.device") -> "torch.dtype":
+def value_dtype(dtype: ComputeDtype) -> "torch.dtype":
     """Return torch's type for the weights and values of an encoder that computes in `dtype`."""
     import torch
 
-    from sbert.runtime.hardware import has_fast_bfloat16
-
-    if dtype is ComputeDtype.INT8:
-        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
-    kept: torch.dtype = getattr(torch, dtype.value)
+    kept: torch.dtype = torch.float32 if dtype is ComputeDtype.INT8 else getattr(torch, dtype.value)
     return kept
 
 

@@ -31,6 +31,7 @@ BLOCK = 32
 HEAD_SIZES = (32, 64)
 BATCH_COST = 8
 """Cost of a batch beside that of its tokens: 10 tokens take as long as 18 of a large batch."""
+LARGEST_BYTE, LARGEST_WORD = 255, 4095
 QUAD = 4
 """Integers that one instruction multiplies and adds up for each output."""
 MOST_AT_ONCE = 64
@@ -73,8 +74,7 @@ def why_kernels_cannot(weights: EncoderWeights) -> str | None:
     reasons = {
         f"it computes on {device}": device != "cpu",
         f"it computes in {type_of(weights)}": type_of(weights) is ComputeDtype.FLOAT16,
-        "its values are not bfloat16": type_of(weights) is ComputeDtype.INT8
-        and weights.words.dtype is not torch.bfloat16,
+        "its values are not float32": type_of(weights) is ComputeDtype.INT8 and weights.words.dtype is not torch.float32,
         "it has relative positions": weights.relative_bias is not None,
         f"its activation is {weights.activation}": weights.activation not in {"gelu", "relu"},
         f"its heads have {head} values": head not in HEAD_SIZES or head * weights.num_heads != hidden,
@@ -199,7 +199,7 @@ class NativeRunner:
             self._rounded_linear(rounded.out, layer.out[1]),
             self._rounded_linear(rounded.up, layer.up[1]),
             self._rounded_linear(rounded.down, layer.down[1]),
-            self._linear(weight_OI[2 * hidden :], bias_O[2 * hidden :]),
+            self._rounded_linear(rounded.values, bias_O[2 * hidden :]),
         ]
 
     def _linear(self, weight_OI: Tensor, bias_O: Tensor) -> _Linear:
@@ -207,7 +207,8 @@ class NativeRunner:
         return _Linear(self._keep(lay_out(weight_OI, self._units, pair)), self._keep(bias_O.float()), None)
 
     def _rounded_linear(self, weight: RoundedWeight, bias_O: Tensor) -> _Linear:
-        integers, scales = lay_out(weight.integers_OI, self._units, QUAD), lay_out_scales(weight, self._units)
+        at_once = QUAD // weight.integers_OI.element_size()
+        integers, scales = lay_out(weight.integers_OI, self._units, at_once), lay_out_scales(weight, self._units)
         return _Linear(self._keep(integers), self._keep(bias_O.float()), self._keep(scales))
 
     def _norm(self, scale_H: Tensor, shift_H: Tensor) -> _Norm:
@@ -240,5 +241,7 @@ def lay_out_scales(weight: RoundedWeight, units: ProcessorUnits) -> Tensor:
     num_outputs, num_groups = weight.scales_OG.shape
     scales_OG = weight.scales_OG / math.sqrt(GROUP)
     sums_OG = weight.integers_OI.view(num_outputs, num_groups, GROUP).sum(2) * scales_OG
+    if weight.integers_OI.dtype is torch.int16:
+        scales_OG = scales_OG * (LARGEST_BYTE / LARGEST_WORD)
     both_OG2 = torch.stack([scales_OG, sums_OG], dim=2)
     return both_OG2.view(-1, units.panel, num_groups, 2).permute(0, 2, 3, 1).contiguous()

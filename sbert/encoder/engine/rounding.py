@@ -23,6 +23,7 @@ __all__ = ["GROUP", "round_inputs", "round_layers", "round_transformer", "why_no
 GROUP = 128
 """Values that share a scale."""
 LARGEST_WEIGHT, LARGEST_INPUT = 127, 255
+LARGEST_VALUE_WEIGHT = 2047
 
 
 def why_no_rounding(weights: EncoderWeights) -> str | None:
@@ -54,17 +55,18 @@ def _round_layer(layer: LayerWeights) -> RoundedLayer:
     weight_OI = layer.qkv[0]
     return RoundedLayer(
         query_key=_round_weight(weight_OI[: len(weight_OI) // 3 * 2]),
+        values=_round_weight(weight_OI[len(weight_OI) // 3 * 2 :], LARGEST_VALUE_WEIGHT, torch.int16),
         out=_round_weight(layer.out[0]),
         up=_round_weight(layer.up[0]),
         down=_round_weight(layer.down[0]),
     )
 
 
-def _round_weight(weight_OI: Tensor) -> RoundedWeight:
+def _round_weight(weight_OI: Tensor, largest: int = LARGEST_WEIGHT, dtype: torch.dtype = torch.int8) -> RoundedWeight:
     rotated_OGV = _rotate(weight_OI.detach().float())
-    scales_OG1 = rotated_OGV.abs().amax(2, keepdim=True) / LARGEST_WEIGHT
+    scales_OG1 = rotated_OGV.abs().amax(2, keepdim=True) / largest
     integers_OGV = (rotated_OGV / _not_zero(scales_OG1)).round_()
-    return RoundedWeight(integers_OGV.to(torch.int8).reshape(weight_OI.shape), scales_OG1.squeeze(2))
+    return RoundedWeight(integers_OGV.to(dtype).reshape(weight_OI.shape), scales_OG1.squeeze(2))
 
 
 def round_inputs(x_TI: Tensor) -> tuple[Tensor, Tensor, Tensor]:

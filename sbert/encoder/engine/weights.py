@@ -59,6 +59,7 @@ class RoundedLayer:
     """
 
     query_key: RoundedWeight
+    values: RoundedWeight
     out: RoundedWeight
     up: RoundedWeight
     down: RoundedWeight

@@ -7,7 +7,7 @@ namespace {
 
 struct Layer {
     Linear qkv, out, up, down;
-    LinearOf<Value> values;  // with products in integers `qkv` is query and key alone
+    ValuesLinear values;  // with products in integers `qkv` is query and key alone
     Norm attention_norm, output_norm;
 };
 

@@ -85,8 +85,8 @@ void attend(const Value* qkv, int64_t step, int64_t length, int64_t num_heads, i
             transpose_queries(queries + q * BLOCK, step, head_blocks, num, on.queries.get());
             for (int64_t k = 0, some; k < length; k += some) {
                 some = rows_of_next_tile(length - k);
-                MULTIPLY<Tokens>[some - 1](keys + k * BLOCK, step, head_blocks, BLOCK / PAIR, on.queries.get(), scores + k * PANEL, PANEL,
-                                           false);
+                FOR_ROWS<Multiply<Tokens>>[some - 1](keys + k * BLOCK, step, head_blocks, BLOCK / PAIR, on.queries.get(),
+                                                     scores + k * PANEL, PANEL, false);
             }
             V total[2];
             share(scores, length, scale, total);
@@ -95,8 +95,8 @@ void attend(const Value* qkv, int64_t step, int64_t length, int64_t num_heads, i
                 for (int64_t r = 0, some; r < num; r += some) {
                     some = rows_of_next_tile(num - r);
                     for (int64_t i = 0; i < BLOCK; i += PANEL)
-                        MULTIPLY<Shares>[some - 1]((const Value*)scores + r * PAIR, 0, 1, (length + PAIR - 1) / PAIR,
-                                                   values + d * values_step + i * PAIR, tile + i, BLOCK, false);
+                        FOR_ROWS<Multiply<Shares>>[some - 1]((const Value*)scores + r * PAIR, 0, 1, (length + PAIR - 1) / PAIR,
+                                                             values + d * values_step + i * PAIR, tile + i, BLOCK, false);
                     for (int64_t s = 0; s < some; s++) {
                         V parts[PARTS];
                         for (int64_t j = 0; j < PARTS; j++) parts[j] = load(tile + s * BLOCK + j * LANES) * all(factors[r + s]);

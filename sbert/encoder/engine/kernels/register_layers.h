@@ -4,7 +4,11 @@
 #include <vector>
 
 #include "norms.h"
+#ifdef __AVX512VNNI__
+#include "register_integer_attention.h"
+#else
 #include "register_attention.h"
+#endif
 #include "team.h"
 
 namespace {
@@ -29,8 +33,8 @@ struct Scratch {
           qkv(allocate<Value>(step * (model.hidden / BLOCK) * 3)),
           attended(allocate<Value>(step * (model.hidden / BLOCK))),
           inner(allocate<Value>(step * inner_blocks)),
-          rounded(model.hidden / BLOCK, step, tokens),
-          rounded_inner(inner_blocks, step, tokens),
+          rounded(model.hidden / BLOCK, step, tokens, true),
+          rounded_inner(inner_blocks, step, tokens, false),
           rows_step(2 * model.hidden),
           sums(allocate<float>(step * (model.hidden / BLOCK))),
           rows(allocate<float>(rows_step * threads)) {
@@ -46,7 +50,7 @@ struct Scratch {
 
 // Prepares embedded tokens for the first layer.
 inline void prepare_embedded(const Scratch& on, Range tokens, int64_t blocks) {
-    prepare(on.rounded.of(on.x.get()), tokens, blocks);
+    prepare(on.rounded, on.x.get(), tokens, blocks);
 }
 
 void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, int64_t num, int64_t tokens, const Scratch& on,
@@ -61,22 +65,24 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     const auto add_and_norm = [&](const float* bias, Norm norm) {
         const auto sums_of = [&](int64_t token) { return sums + token * BLOCK; };
         add_and_normalize(my_tokens, sums_of, step, bias, model.hidden, norm, eps, x, step, rows);
-        prepare(of_x, my_tokens, blocks);
+        prepare(on.rounded, x, my_tokens, blocks);
     };
-    const auto prepare_together = [&](const auto& inputs, int64_t num_blocks) {
+    const auto prepare_together = [&](const RoundedMemory& memory, const Value* inputs, int64_t num_blocks) {
         if (!INTEGERS) return;
-        prepare(inputs, my_tokens, num_blocks);
+        prepare(memory, inputs, my_tokens, num_blocks);
         team.meet();
     };
     linear(of_x, step, tokens, layer.qkv, blocks, share_of((INTEGERS ? 2 : 3) * blocks, part, parts), qkv, Plain());
-    if (INTEGERS) linear(Unrounded{x, step}, step, tokens, layer.values, blocks, mine, qkv + 2 * blocks * step, Plain());
+#ifdef __AVX512VNNI__
+    linear(on.rounded.in_words(), step, tokens, layer.values, blocks, mine, qkv + 2 * blocks * step, Plain());
+#endif
     team.meet();
     for (int64_t b = 0, first = 0; b < num; first += lengths[b++])
         if (lengths[b])
             attend(qkv + first * BLOCK, step, lengths[b], model.num_heads, head_blocks, share_of(model.num_heads, part, parts),
                    on.attention[part], attended + first * BLOCK);
     team.meet();
-    prepare_together(of_attended, blocks);
+    prepare_together(on.rounded, attended, blocks);
     products(of_attended, step, tokens, layer.out, blocks, blocks, mine, sums, false);
     team.meet();
     add_and_norm(layer.out.bias, layer.attention_norm);
@@ -88,7 +94,7 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
         model.uses_relu ? linear(of_x, step, tokens, up, blocks, range, inner, Relu())
                         : linear(of_x, step, tokens, up, blocks, range, inner, Gelu());
         team.meet();
-        prepare_together(of_inner, some);
+        prepare_together(on.rounded_inner, inner, some);
         products(of_inner, step, tokens, inputs_from(layer.down, i), inner_blocks, some, mine, sums, i > 0);
     }
     team.meet();

@@ -41,41 +41,41 @@ struct Shares {
 };
 
 // sums (+)= x W' for NUM rows and PANEL outputs, over `blocks` blocks of `steps` inputs (pairs in bfloat16).
-template <class Place, int NUM>
-[[gnu::noinline]] void multiply(const Value* x, int64_t x_step, int64_t blocks, int64_t steps, const Value* weight, float* to,
-                                int64_t to_step, bool go_on) {
-    V sums[NUM][2];
-#pragma GCC unroll 16
-    for (int r = 0; r < NUM; r++)
-#pragma GCC unroll 2
-        for (int c = 0; c < 2; c++) sums[r][c] = go_on ? load(to + r * to_step + c * LANES) : all(0.0f);
-    for (int64_t b = 0; b < blocks; b++, x += x_step) {
-        const Value* at = x;
-#pragma GCC unroll 2
-        for (int64_t k = 0; k < steps; k++, at += Place::next, weight += Place::weight) {
-#pragma GCC unroll 16
-            for (int r = 0; r < NUM; r++)
-#pragma GCC unroll 2
-                for (int c = 0; c < 2; c++)
-                    sums[r][c] = multiply_add(sums[r][c], at + r * Place::row, weight + c * LANES * PAIR);
-        }
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < NUM; r++)
-#pragma GCC unroll 2
-        for (int c = 0; c < 2; c++) store(to + r * to_step + c * LANES, sums[r][c]);
-}
-
-using Multiply = void (*)(const Value*, int64_t, int64_t, int64_t, const Value*, float*, int64_t, bool);
-
-template <class Place, size_t... NUMS>
-constexpr std::array<Multiply, sizeof...(NUMS)> of_every_size(std::index_sequence<NUMS...>) {
-    return {multiply<Place, (int)NUMS + 1>...};
-}
-
-// The product of 1 to ROWS rows is at 0 to ROWS - 1.
 template <class Place>
-constexpr std::array<Multiply, ROWS> MULTIPLY = of_every_size<Place>(std::make_index_sequence<ROWS>());
+struct Multiply {
+    template <int NUM>
+    [[gnu::noinline]] static void run(const Value* x, int64_t x_step, int64_t blocks, int64_t steps, const Value* weight, float* to,
+                                      int64_t to_step, bool go_on) {
+        V sums[NUM][2];
+#pragma GCC unroll 16
+        for (int r = 0; r < NUM; r++)
+#pragma GCC unroll 2
+            for (int c = 0; c < 2; c++) sums[r][c] = go_on ? load(to + r * to_step + c * LANES) : all(0.0f);
+        for (int64_t b = 0; b < blocks; b++, x += x_step) {
+            const Value* at = x;
+#pragma GCC unroll 2
+            for (int64_t k = 0; k < steps; k++, at += Place::next, weight += Place::weight) {
+#pragma GCC unroll 16
+                for (int r = 0; r < NUM; r++)
+#pragma GCC unroll 2
+                    for (int c = 0; c < 2; c++)
+                        sums[r][c] = multiply_add(sums[r][c], at + r * Place::row, weight + c * LANES * PAIR);
+            }
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < NUM; r++)
+#pragma GCC unroll 2
+            for (int c = 0; c < 2; c++) store(to + r * to_step + c * LANES, sums[r][c]);
+    }
+};
+
+// The function `run` of a kernel for 1 to ROWS rows, at 0 to ROWS - 1.
+template <class Kernel, size_t... NUMS>
+constexpr auto of_every_size(std::index_sequence<NUMS...>) {
+    return std::array{&Kernel::template run<(int)NUMS + 1>...};
+}
+template <class Kernel>
+constexpr auto FOR_ROWS = of_every_size<Kernel>(std::make_index_sequence<ROWS>());
 
 // Cuts rows into as few tiles as possible, of nearly equal sizes.
 inline int64_t rows_of_next_tile(int64_t left) {
@@ -83,48 +83,40 @@ inline int64_t rows_of_next_tile(int64_t left) {
     return (left + tiles - 1) / tiles;
 }
 
-// Inputs of a product as they are: values of tokens in blocks.
-struct Unrounded {
-    const Value* from;
-    int64_t step;
-};
-
-inline void prepare(const Unrounded&, Range, int64_t) {}
-
-inline void multiply_tile(const Unrounded& x, int64_t token, int64_t num, int64_t in_blocks, const Value* weight, const float*, float* to,
-                          bool go_on) {
-    MULTIPLY<Tokens>[num - 1](x.from + token * BLOCK, x.step, in_blocks, BLOCK / PAIR, weight, to, BLOCK, go_on);
-}
-
 #ifdef __AVX512VNNI__
 
-using MultiplyIntegers = void (*)(const uint8_t*, int64_t, int64_t, const float*, int64_t, const int8_t*, const float*, float*, int64_t,
-                                  bool);
-
-template <size_t... NUMS>
-constexpr std::array<MultiplyIntegers, sizeof...(NUMS)> integers_of_every_size(std::index_sequence<NUMS...>) {
-    return {multiply_integers<(int)NUMS + 1>...};
-}
-constexpr std::array<MultiplyIntegers, ROWS> MULTIPLY_INTEGERS = integers_of_every_size(std::make_index_sequence<ROWS>());
-
-inline void multiply_tile(const Rounded& x, int64_t token, int64_t num, int64_t in_blocks, const int8_t* weight, const float* scales,
-                          float* to, bool go_on) {
-    MULTIPLY_INTEGERS[num - 1](x.integers + token * BLOCK, x.step, in_blocks / GROUP_BLOCKS, x.scales_of(0, token), 2 * x.tokens, weight,
-                               scales, to, BLOCK, go_on);
+template <class Kind>
+inline void multiply_tile(const Rounded<Kind>& x, int64_t token, int64_t num, int64_t in_blocks, const typename Kind::Weight* weight,
+                          const float* scales, float* to, bool go_on) {
+    FOR_ROWS<MultiplyIntegers<Kind>>[num - 1](x.integers + token * BLOCK, x.step, in_blocks / GROUP_BLOCKS, x.scales_of(0, token),
+                                              2 * x.tokens, weight, scales, to, BLOCK, go_on);
 }
 
 #else
 
 constexpr int64_t GROUP_BLOCKS = 1;
 
+// Inputs of a product as they are: values of tokens in blocks.
+struct Unrounded {
+    const Value* from;
+    int64_t step;
+};
+
+inline void multiply_tile(const Unrounded& x, int64_t token, int64_t num, int64_t in_blocks, const Value* weight, const float*, float* to,
+                          bool go_on) {
+    FOR_ROWS<Multiply<Tokens>>[num - 1](x.from + token * BLOCK, x.step, in_blocks, BLOCK / PAIR, weight, to, BLOCK, go_on);
+}
+
 // Inputs that are not rounded need no memory of their own.
 struct RoundedMemory {
     const int64_t step;
 
-    RoundedMemory(int64_t, int64_t step, int64_t) : step(step) {}
+    RoundedMemory(int64_t, int64_t step, int64_t, bool) : step(step) {}
     bool is_there() const { return true; }
     Unrounded of(const Value* from) const { return {from, step}; }
 };
+
+inline void prepare(const RoundedMemory&, const Value*, Range, int64_t) {}
 
 #endif
 

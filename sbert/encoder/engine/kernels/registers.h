@@ -75,6 +75,20 @@ inline __m512i pairs(V first, V second) {
     return _mm512_permutexvar_epi16(_mm512_load_si512(order), narrow(first, second));
 }
 
+#else
+
+using Value = float;
+constexpr int64_t PAIR = 1;
+
+inline V get(const Value* from) { return load(from); }
+inline void store_row(Value* row, const V (&parts)[PARTS]) {
+    for (int64_t i = 0; i < PARTS; i++) store(row + i * LANES, parts[i]);
+}
+
+#endif
+
+#if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
+
 // Returns x Phi(x), within 2.1e-4 (bfloat16 rounds 0.1 by as much). Phi is an odd polynomial on [-4, 4], exactly 0 and 1 at its ends.
 inline V gelu(V x) {
     const V inside = _mm512_range_ps(x, all(4.0f), 2), square = inside * inside;  // the sign of x, and its absolute value or 4
@@ -94,14 +108,6 @@ inline V exp2(V x) {
 }
 
 #else
-
-using Value = float;
-constexpr int64_t PAIR = 1;
-
-inline V get(const Value* from) { return load(from); }
-inline void store_row(Value* row, const V (&parts)[PARTS]) {
-    for (int64_t i = 0; i < PARTS; i++) store(row + i * LANES, parts[i]);
-}
 
 // Returns x (1 + erf(x / sqrt 2)) / 2. The error function is a quotient of polynomials on [-4, 4], within 3e-7.
 inline V gelu(V x) {
@@ -141,9 +147,11 @@ struct LinearOf {
 #ifdef __AVX512VNNI__
 constexpr bool INTEGERS = true;  // products of layers are computed in integers
 using Linear = LinearOf<int8_t>;
+using ValuesLinear = LinearOf<int16_t>;
 #else
 constexpr bool INTEGERS = false;
 using Linear = LinearOf<Value>;
+using ValuesLinear = Linear;
 #endif
 
 struct Plain {

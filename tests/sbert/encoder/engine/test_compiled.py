@@ -206,6 +206,7 @@ def test_units_can_be_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_package_has_its_sources() -> None:
     assert list(compiled.read_sources()) == [
-        "encoder.cpp", "model.h", "norms.h", "register_attention.h", "register_integers.h", "register_layers.h",
+        "encoder.cpp", "model.h", "norms.h", "register_attention.h", "register_integer_attention.h",
+        "register_integers.h", "register_layers.h",
         "register_products.h", "registers.h", "team.h", "tile_attention.h", "tile_layers.h", "tile_products.h", "tiles.h",
     ]  # fmt: skip

@@ -6,6 +6,7 @@ import torch
 import transformers
 
 from sbert.encoder.engine.compiled import Kernels
+from sbert.encoder.engine.dtype import ComputeDtype
 from tests.support.kernels import (
     Size,
     make_model,
@@ -55,8 +56,12 @@ def test_a_key_that_scores_far_above_gets_all_attention(kernels: Kernels, size: 
 
 @pytest.mark.parametrize("size", SIZES, ids=["heads of 32", "heads of 64"])
 def test_many_keys_that_score_far_below_the_first_count(kernels: Kernels, size: Size) -> None:
-    """The first key scores higher by 20 (to base 2) than 400 others, whose values are larger by a factor of 2^20 and more."""
+    """The first key scores higher by 20 (to base 2) than 400 others, whose values are larger by a factor of 2^20 and more.
+
+    In integers it scores higher by 12: their shares have 14 bits.
+    """
     hidden, num_heads, *_ = size
+    above = 12 if type_of_kernels(kernels) is ComputeDtype.INT8 else 20
     ids_T, lengths = np.array([1, *[2] * 400], np.int32), [401]
 
     def model() -> transformers.BertModel:
@@ -74,7 +79,7 @@ def test_many_keys_that_score_far_below_the_first_count(kernels: Kernels, size: 
                 part.bias.zero_()
             head = hidden // num_heads
             attention.self.key.weight[::head, 0] = 1.0  # about 3 for the first token, 0 for the others
-            attention.self.query.bias[::head] = 20 / 3 * head**0.5 / 1.4427
+            attention.self.query.bias[::head] = above / 3 * head**0.5 / 1.4427
             attention.self.value.weight[:, 1] = 2.0**14 * torch.randn(hidden).bfloat16()
         return made
 
@@ -84,3 +89,20 @@ def test_many_keys_that_score_far_below_the_first_count(kernels: Kernels, size: 
 
     others_left_out = plain_vectors(model().double(), ids_T[:1], [1])
     assert torch.nn.functional.cosine_similarity(others_left_out, exact[:1]) < 0.9
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["heads of 32", "heads of 64"])
+def test_sums_over_many_equal_shares_do_not_overflow(kernels: Kernels, size: Size) -> None:
+    """All keys score the same, and all but one have the largest value, so that sums of integers are as large as they can be."""
+    ids_T, lengths = np.array([*[1] * 399, 2, *[2] * 399, 1], np.int32), [400, 400]
+
+    def model() -> transformers.BertModel:
+        made = make_model(size)
+        with torch.no_grad():
+            made.embeddings.position_embeddings.weight.zero_()
+            made.encoder.layer[0].attention.self.key.weight.zero_()
+        return made
+
+    exact = plain_vectors(model().double(), ids_T, lengths)
+    ours = make_runner(kernels, model()).token_vectors(ids_T, np.array(lengths)).double()
+    assert torch.nn.functional.cosine_similarity(ours, exact).min() > 0.9995

@@ -24,6 +24,9 @@ def test_weights_are_laid_out_as_worked_by_hand() -> None:
     quads = lay_out(weight, KINDS["avx512_vnni"], 4)
     assert quads.shape == (2, 24, 32, 4)
     assert quads[1, 20, 7, 3] == weight[32 + 7, 4 * 20 + 3]
+    pairs_of_integers = lay_out(weight, KINDS["avx512_vnni"], 2)
+    assert pairs_of_integers.shape == (2, 48, 32, 2)
+    assert pairs_of_integers[1, 40, 7, 1] == weight[32 + 7, 2 * 40 + 1]
 
 
 def test_scales_are_laid_out_as_worked_by_hand() -> None:
@@ -38,6 +41,9 @@ def test_scales_are_laid_out_as_worked_by_hand() -> None:
     assert both[1, 1, 1, 7] == pytest.approx((127 * 3 - 127) * float(scales[32 + 7, 1]) / 128**0.5)
     assert both[1, 0, 0, 7] == pytest.approx(float(scales[32 + 7, 0]) / 128**0.5)
     assert both[1, 0, 1, 7] == 0
+    words = lay_out_scales(RoundedWeight(integers.to(torch.int16), scales), KINDS["avx512_vnni"])
+    torch.testing.assert_close(words[:, :, 0], both[:, :, 0] * 255 / 4095)  # inputs have steps that are smaller by as much
+    assert torch.equal(words[:, :, 1], both[:, :, 1])
 
 
 def test_sequences_are_laid_end_to_end() -> None:

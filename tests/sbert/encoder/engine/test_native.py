@@ -78,8 +78,13 @@ def check_token_vectors(
 
 
 def check_errors(dtype: ComputeDtype, ours_TH: torch.Tensor, torchs_TH: torch.Tensor) -> None:
-    """Our errors are no larger than torch's. Integers fall otherwise where a value lies between two: chance, in few tokens."""
-    most = 1.3 if dtype is ComputeDtype.INT8 and len(ours_TH) < 50 else 1.1
+    """Our errors are no larger than torch's, or a little larger in integers: torch does not round what attention multiplies.
+
+    Integers fall otherwise where a value lies between two: chance, in few tokens.
+    """
+    most = 1.1
+    if dtype is ComputeDtype.INT8:
+        most = 1.3 if len(ours_TH) < 50 else 1.2
     assert ours_TH.square().mean().sqrt() <= most * torchs_TH.square().mean().sqrt()
     assert ours_TH.abs().max() <= 1.5 * torchs_TH.abs().max()
 
@@ -138,7 +143,7 @@ def test_groups_of_equal_values_and_weights_of_zero_give_the_token_vectors_of_to
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_what_is_not_finite_stays_so(kernels: Kernels, name: str, value: float, activation: str) -> None:
     """A broken weight must not give vectors that look right: `check_vectors` could not find it."""
-    ids_T, lengths = np.array([1, 5, 9, 2], np.int32), [4]
+    ids_T, lengths = np.array([1, 5, 9, 2, 5, 1, 3], np.int32), [4, 3]
 
     def model() -> transformers.BertModel:
         made = make_model((128, 4, 256, 1), activation)
@@ -285,10 +290,9 @@ def test_other_encoders_are_left_to_torch(kind: str, dtype: torch.dtype, reason:
     assert why_kernels_cannot(weights) == reason
 
 
-def test_integers_need_values_in_bfloat16() -> None:
-    """The kernels for them read bfloat16; on a processor without units for it the values are float32."""
+def test_integers_need_values_in_float32() -> None:
     weights = read_weights(make_model((128, 4, 128, 1)))
     assert weights is not None
     rounded = replace(weights, rounded=round_layers(weights))
-    assert why_kernels_cannot(rounded) == "its values are not bfloat16"
-    assert why_kernels_cannot(replace(rounded, words=rounded.words.bfloat16())) is None
+    assert why_kernels_cannot(rounded) is None
+    assert why_kernels_cannot(replace(rounded, words=rounded.words.bfloat16())) == "its values are not float32"

@@ -74,6 +74,17 @@ def test_a_rounded_weight_is_off_by_at_most_half_a_step() -> None:
     assert errors_OGV.max() > 0.49 * rounded.scales_OG.min()
 
 
+def test_the_weights_of_values_have_12_bits() -> None:
+    weights = weights_of()
+    value_OI = weights.layers[0].qkv[0][2 * 128 :]
+    rounded = round_layers(weights)[0].values
+    assert rounded.integers_OI.dtype == torch.int16
+    largest = rounded.integers_OI.view(128, -1, GROUP).abs().amax(2)
+    assert torch.equal(largest, torch.full_like(largest, 2047))
+    errors_OGV = (restored(rounded) - rounding._rotate(value_OI)).abs()
+    assert (errors_OGV <= 0.5001 * rounded.scales_OG[:, :, None]).all()
+
+
 def test_a_rounded_input_is_off_by_at_most_half_a_step() -> None:
     x = random_values(TOKENS, INPUTS)
     integers_TGV, scales_TG1, least_TG1 = round_inputs(x)

@@ -152,13 +152,9 @@ def test_the_type_of_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch
         dtype.fastest_dtypes(CPU)
 
 
-def test_the_values_of_an_encoder_in_integers_are_those_that_the_processor_has_units_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for has_bfloat16, kept in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device, has=has_bfloat16: has)
-        assert dtype.value_dtype(ComputeDtype.INT8, CPU) is kept
-        assert dtype.value_dtype(ComputeDtype.FLOAT16, CPU) is torch.float16
+def test_the_values_of_an_encoder_in_integers_are_float32() -> None:
+    assert dtype.value_dtype(ComputeDtype.INT8) is torch.float32
+    assert dtype.value_dtype(ComputeDtype.FLOAT16) is torch.float16
 
 
 @pytest.mark.parametrize(
