@@ -55,7 +55,7 @@ ALL_UNITS = (
         has_tiles=True,
         group_tokens=384,
     ),
-    ProcessorUnits("avx512_vnni", ComputeDtype.INT8, (*AVX512, "-mavx512vnni"), panel=32),
+    ProcessorUnits("avx512_vnni", ComputeDtype.INT8, (*AVX512, "-mavx512vnni"), panel=32, group_tokens=256),
     ProcessorUnits("avx512_bf16", ComputeDtype.BFLOAT16, BFLOAT16, panel=32),
     ProcessorUnits("avx512", ComputeDtype.FLOAT32, AVX512, panel=32, group_tokens=256),
     ProcessorUnits("avx2", ComputeDtype.FLOAT32, ("-march=x86-64-v3",), panel=16, group_tokens=256),
