@@ -22,7 +22,7 @@ class ComputeDtype(StrEnum):
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
     INT8 = "int8"
-    """Linear layers multiply 8-bit integers (`sbert.encoder.engine.rounding`); everything else is in float32."""
+    """Products are of integers, most of 8 bits (`sbert.encoder.engine.rounding`); everything else is in float32."""
 
 
 def fastest_dtypes(device: "torch.device") -> tuple[ComputeDtype, ...]:

@@ -44,6 +44,7 @@ def make_linears(layer: LayerWeights, rounded: RoundedLayer | None) -> tuple[Lin
         return make_linear(*layer.qkv), make_linear(*layer.out), make_linear(*layer.up), make_linear(*layer.down)
     weight_OI, bias_O = layer.qkv
     first = len(bias_O) // 3 * 2
+    # The kernels round the layer of values to 12 bits, which changes next to nothing.
     return (
         JoinedLinear(IntegerLinear(rounded.query_key, bias_O[:first]), make_linear(weight_OI[first:], bias_O[first:])),
         IntegerLinear(rounded.out, layer.out[1]),

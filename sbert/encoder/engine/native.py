@@ -17,7 +17,7 @@ from sbert.encoder.engine.compiled import Kernels
 from sbert.encoder.engine.dtype import ComputeDtype
 from sbert.encoder.engine.kernel_targets import ProcessorUnits
 from sbert.encoder.engine.packing import PackedBatch, lay_end_to_end
-from sbert.encoder.engine.rounding import GROUP
+from sbert.encoder.engine.rounding import GROUP, LARGEST_INPUT, LARGEST_VALUE_INPUT
 from sbert.encoder.engine.sharing import Sharing
 from sbert.encoder.engine.weights import EncoderWeights, LayerWeights, RoundedLayer, RoundedWeight
 from sbert.encoder.pooling import Pooling, PoolingMode
@@ -31,9 +31,8 @@ BLOCK = 32
 HEAD_SIZES = (32, 64)
 BATCH_COST = 8
 """Cost of a batch beside that of its tokens: 10 tokens take as long as 18 of a large batch."""
-LARGEST_BYTE, LARGEST_WORD = 255, 4095
-QUAD = 4
-"""Integers that one instruction multiplies and adds up for each output."""
+BYTES_AT_ONCE = 4
+"""Bytes of integers that one instruction multiplies and adds up for each output."""
 MOST_AT_ONCE = 64
 """Batches at once. Python's global lock is held for less than a hundredth of the time of a batch."""
 ERRORS = {2: "a sequence is longer than the encoder has positions for", 3: "a token id is not in the vocabulary"}
@@ -74,7 +73,8 @@ def why_kernels_cannot(weights: EncoderWeights) -> str | None:
     reasons = {
         f"it computes on {device}": device != "cpu",
         f"it computes in {type_of(weights)}": type_of(weights) is ComputeDtype.FLOAT16,
-        "its values are not float32": type_of(weights) is ComputeDtype.INT8 and weights.words.dtype is not torch.float32,
+        "its values are not float32": type_of(weights) is ComputeDtype.INT8
+        and weights.words.dtype is not torch.float32,
         "it has relative positions": weights.relative_bias is not None,
         f"its activation is {weights.activation}": weights.activation not in {"gelu", "relu"},
         f"its heads have {head} values": head not in HEAD_SIZES or head * weights.num_heads != hidden,
@@ -192,7 +192,7 @@ class NativeRunner:
     def _linears(self, layer: LayerWeights, rounded: RoundedLayer | None) -> list[_Linear]:
         if rounded is None:
             return [*(self._linear(*pair) for pair in (layer.qkv, layer.out, layer.up, layer.down)), _Linear()]
-        weight_OI, bias_O = layer.qkv
+        bias_O = layer.qkv[1]
         hidden = len(bias_O) // 3
         return [
             self._rounded_linear(rounded.query_key, bias_O[: 2 * hidden]),
@@ -207,7 +207,7 @@ class NativeRunner:
         return _Linear(self._keep(lay_out(weight_OI, self._units, pair)), self._keep(bias_O.float()), None)
 
     def _rounded_linear(self, weight: RoundedWeight, bias_O: Tensor) -> _Linear:
-        at_once = QUAD // weight.integers_OI.element_size()
+        at_once = BYTES_AT_ONCE // weight.integers_OI.element_size()
         integers, scales = lay_out(weight.integers_OI, self._units, at_once), lay_out_scales(weight, self._units)
         return _Linear(self._keep(integers), self._keep(bias_O.float()), self._keep(scales))
 
@@ -236,12 +236,13 @@ def lay_out(weight_OI: Tensor, units: ProcessorUnits, at_once: int) -> Tensor:
 def lay_out_scales(weight: RoundedWeight, units: ProcessorUnits) -> Tensor:
     """Return what a panel has for each group of inputs: the outputs' scales, and the sums of their weights.
 
-    The kernels rotate inputs without dividing by the norm of the matrix, so the scales are divided by it.
+    The kernels rotate inputs without dividing by the norm of the matrix, so the scales are divided by it. They know one
+    scale of inputs, that of 8 bits, so the scales of weights for inputs of 12 bits are smaller.
     """
     num_outputs, num_groups = weight.scales_OG.shape
     scales_OG = weight.scales_OG / math.sqrt(GROUP)
     sums_OG = weight.integers_OI.view(num_outputs, num_groups, GROUP).sum(2) * scales_OG
     if weight.integers_OI.dtype is torch.int16:
-        scales_OG = scales_OG * (LARGEST_BYTE / LARGEST_WORD)
+        scales_OG = scales_OG * (LARGEST_INPUT / LARGEST_VALUE_INPUT)
     both_OG2 = torch.stack([scales_OG, sums_OG], dim=2)
     return both_OG2.view(-1, units.panel, num_groups, 2).permute(0, 2, 3, 1).contiguous()

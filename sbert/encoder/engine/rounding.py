@@ -1,10 +1,13 @@
-"""Round weights and inputs of linear layers to 8-bit integers.
+"""Round weights and inputs of linear layers to integers, most of 8 bits.
 
 Inputs are rounded while an encoder computes, for each token in groups of 128 values: value = scale * integer + least,
 with integers from 0 to 255. Weights are rounded once, for each output in the same groups: value = scale * integer, with
-integers from -127 to 127. Both are rotated by a Hadamard matrix before, as in Ashkboos et al. 2024, "QuaRot": it spreads
-a few large values over the group, so that the step between two integers stays small. A rotation of both sides does not
-change their product. A sum of 128 products of such integers is exact, also in float32.
+integers from -127 to 127. For the layer that makes the values of attention, inputs go to 4095 and weights to 2047:
+rounding this twelfth of all weights to 8 bits would add half to the error.
+
+Inputs and weights are rotated by a Hadamard matrix before, as in Ashkboos et al. 2024, "QuaRot": it spreads a few large
+values over the group, so that the step between two integers stays small. A rotation of both sides does not change their
+product. A sum of 128 products of such integers is exact in 32 bits, and that of 8-bit integers also in float32.
 
 Legend of shapes: O outputs and I inputs of a linear layer, G groups of inputs, T tokens.
 """
@@ -18,12 +21,21 @@ from torch import Tensor, nn
 from sbert.encoder.engine.weights import EncoderWeights, LayerWeights, RoundedLayer, RoundedWeight, read_weights
 from sbert.errors import SettingsError
 
-__all__ = ["GROUP", "round_inputs", "round_layers", "round_transformer", "why_no_rounding"]
+__all__ = [
+    "GROUP",
+    "LARGEST_INPUT",
+    "LARGEST_VALUE_INPUT",
+    "round_inputs",
+    "round_layers",
+    "round_transformer",
+    "why_no_rounding",
+]
 
 GROUP = 128
 """Values that share a scale."""
 LARGEST_WEIGHT, LARGEST_INPUT = 127, 255
-LARGEST_VALUE_WEIGHT = 2047
+LARGEST_VALUE_WEIGHT, LARGEST_VALUE_INPUT = 2047, 4095
+"""The same for the layer that makes the values of attention."""
 
 
 def why_no_rounding(weights: EncoderWeights) -> str | None:
@@ -55,17 +67,18 @@ def _round_layer(layer: LayerWeights) -> RoundedLayer:
     weight_OI = layer.qkv[0]
     return RoundedLayer(
         query_key=_round_weight(weight_OI[: len(weight_OI) // 3 * 2]),
-        values=_round_weight(weight_OI[len(weight_OI) // 3 * 2 :], LARGEST_VALUE_WEIGHT, torch.int16),
+        values=_round_weight(weight_OI[len(weight_OI) // 3 * 2 :], LARGEST_VALUE_WEIGHT),
         out=_round_weight(layer.out[0]),
         up=_round_weight(layer.up[0]),
         down=_round_weight(layer.down[0]),
     )
 
 
-def _round_weight(weight_OI: Tensor, largest: int = LARGEST_WEIGHT, dtype: torch.dtype = torch.int8) -> RoundedWeight:
+def _round_weight(weight_OI: Tensor, largest: int = LARGEST_WEIGHT) -> RoundedWeight:
     rotated_OGV = _rotate(weight_OI.detach().float())
     scales_OG1 = rotated_OGV.abs().amax(2, keepdim=True) / largest
     integers_OGV = (rotated_OGV / _not_zero(scales_OG1)).round_()
+    dtype = torch.int8 if largest == LARGEST_WEIGHT else torch.int16
     return RoundedWeight(integers_OGV.to(dtype).reshape(weight_OI.shape), scales_OG1.squeeze(2))
 
 

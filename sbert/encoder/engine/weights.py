@@ -43,20 +43,17 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class RoundedWeight:
-    """The weight of a linear layer in 8-bit integers (`sbert.encoder.engine.rounding`)."""
+    """The weight of a linear layer in integers (`sbert.encoder.engine.rounding`)."""
 
     integers_OI: Tensor
-    """int8, rotated, shape (out, in)."""
+    """Rotated, shape (out, in); int8, or int16 for values of attention."""
     scales_OG: Tensor
     """float32, one for each output and group of inputs."""
 
 
 @dataclass(frozen=True)
 class RoundedLayer:
-    """The rounded weights of one layer.
-
-    The weights of values stay as they are: rounding this twelfth of all weights would add half to the error.
-    """
+    """The rounded weights of one layer."""
 
     query_key: RoundedWeight
     values: RoundedWeight
@@ -81,7 +78,7 @@ class EncoderWeights:
     relative_bias: Callable[[int], Tensor] | None
     """MPNet: returns the values to add to attention scores in a row of a given width, shape (1, heads, width, width)."""
     rounded: tuple[RoundedLayer, ...] | None = None
-    """The weights of the layers in 8-bit integers, when the encoder computes in them."""
+    """The weights of the layers in integers, when the encoder computes in int8."""
 
 
 @dataclass(frozen=True)

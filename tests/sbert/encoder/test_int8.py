@@ -25,8 +25,8 @@ def encode(sample_texts: list[str]) -> Iterator[Vectors]:
             patch.setenv(NATIVE_VARIABLE, "0")
         elif (kernels := load_kernels(ComputeDtype.INT8)).library is None:
             pytest.skip(
-                f"there are no kernels for int8 ({kernels.reason}): they need a processor with AVX512-VNNI and AVX512-BF16, a C++ "
-                f"compiler, and no {NATIVE_VARIABLE}; the test of the packed runner covers int8 through torch"
+                f"there are no kernels for int8 ({kernels.reason}): they need a processor with AVX512-VNNI, a C++ compiler, "
+                f"and no {NATIVE_VARIABLE}; the test of the packed runner covers int8 through torch"
             )
         encoder = SentenceEncoder.from_pretrained(device="cpu", compute_dtype=ComputeDtype.INT8)
         patch.undo()

@@ -44,6 +44,34 @@ def test_bfloat16_needs_units_that_are_not_switched_off(monkeypatch: pytest.Monk
     assert not hardware.has_fast_bfloat16(torch.device("mps"))
 
 
+@pytest.mark.parametrize(
+    ("missing", "limit", "expected"),
+    [
+        ([], None, {"amx", "avx512_vnni", "avx512_bf16", "avx512", "avx2"}),
+        (["amx_bf16"], None, {"avx512_vnni", "avx512_bf16", "avx512", "avx2"}),
+        (["amx_bf16", "avx512_bf16"], None, {"avx512_vnni", "avx512", "avx2"}),
+        (["amx_bf16", "avx512_bf16", "avx512_vnni"], None, {"avx512", "avx2"}),
+        ([], "AVX512_CORE_BF16", {"avx512_vnni", "avx512_bf16", "avx512", "avx2"}),
+        ([], "AVX512_CORE_VNNI", {"avx512_vnni", "avx512", "avx2"}),
+        ([], "AVX512_CORE", {"avx512", "avx2"}),
+        ([], "AVX2_VNNI", {"avx2"}),
+        ([], "SSE41", set()),
+    ],
+)
+def test_units_are_those_that_the_processor_has_and_the_limit_allows(
+    missing: list[str], limit: str | None, expected: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor with AVX512-VNNI computes integers, whether it has units for bfloat16 or not."""
+    features = dict.fromkeys(["amx_bf16", "avx512_bf16", "avx512_vnni", "avx512", "avx2"], True)
+    monkeypatch.setattr(hardware, "cpu_features", lambda: features | dict.fromkeys(missing, False))
+    for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"):
+        monkeypatch.delenv(variable, raising=False)
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    names = ["amx", "avx512_vnni", "avx512_bf16", "avx512", "avx2"]
+    assert {name for name in names if hardware.has_units(name)} == expected
+
+
 @pytest.mark.parametrize(("num_threads", "allowed", "expected"), [(3, 2, 2), (1, 2, 1), (2, 2, 2)])
 def test_threads_are_lowered_and_never_raised(
     num_threads: int, allowed: int, expected: int, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-// A BERT encoder's layers on a CPU: products in bfloat16, float32 or 8-bit integers; sums, softmax, GELU and layer norms in float32.
+// A BERT encoder's layers on a CPU: products in bfloat16, float32 or integers; sums, softmax, GELU and layer norms in float32.
 //
 // Only token vectors leave the cache. A group of a few hundred tokens goes through all layers. The result of a
 // product is finished (bias, GELU, residual, norm) while it is in the first-level cache. Each sequence attends to itself, so there
@@ -6,7 +6,7 @@
 //
 // Layout: an array of T tokens with H values is stored as H/32 blocks of T rows of 32 values. `native.py` makes the layout of the
 // weights. One source serves all processors: with AMX the products are computed in tiles (`tile_*.h`), otherwise in registers
-// (`register_*.h`) of AVX-512 or AVX2, with AVX512-VNNI in integers (`register_integers.h`). The compiler's options choose.
+// (`register_*.h`) of AVX-512 or AVX2, with AVX512-VNNI in integers (`register_integer*.h`). The compiler's options choose.
 //
 // The interface is plain C, and all state is the caller's, so any number of threads may call. Lengths and ids are checked; the
 // caller is responsible for sizes.

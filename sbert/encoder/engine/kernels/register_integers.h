@@ -1,8 +1,9 @@
-// Inputs and products in 8-bit integers, for processors with AVX512-VNNI.
+// Inputs and products in integers, for processors with AVX512-VNNI.
 //
 // The values of a token are rotated and rounded in groups of 128: value = scale * integer + least. The rotation (a Hadamard matrix)
 // spreads a few large values over the group, so that the step between two integers stays small. `rounding.py` rotates the
 // weights the same way, so a product stays what it was. Products of integers are exact, so no order of sums changes a bit.
+// Integers are bytes, but for the layer that makes the values of attention: there they are words of 12 bits.
 #pragma once
 
 #include "model.h"

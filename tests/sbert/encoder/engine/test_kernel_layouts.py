@@ -42,7 +42,9 @@ def test_scales_are_laid_out_as_worked_by_hand() -> None:
     assert both[1, 0, 0, 7] == pytest.approx(float(scales[32 + 7, 0]) / 128**0.5)
     assert both[1, 0, 1, 7] == 0
     words = lay_out_scales(RoundedWeight(integers.to(torch.int16), scales), KINDS["avx512_vnni"])
-    torch.testing.assert_close(words[:, :, 0], both[:, :, 0] * 255 / 4095)  # inputs have steps that are smaller by as much
+    torch.testing.assert_close(
+        words[:, :, 0], both[:, :, 0] * 255 / 4095
+    )  # inputs have steps that are smaller by as much
     assert torch.equal(words[:, :, 1], both[:, :, 1])
 
 
