@@ -123,7 +123,7 @@ def _folder() -> Path:
 def _machine() -> tuple[str, ...]:
     """Return the facts that a load depends on beside the model: versions, code, processor."""
     code = hashlib.sha256()
-    pending = [resources.files("sbert.encoder")]
+    pending = [resources.files("sbert.encoder"), resources.files("sbert.runtime")]
     while pending:
         for entry in sorted(pending.pop().iterdir(), key=lambda entry: entry.name):
             if entry.is_dir():

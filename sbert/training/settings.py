@@ -224,7 +224,7 @@ class TrainingFields(BaseModel):
     )
 
     bf16: bool | None = Field(
-        default=None, description="Compute the transformer in bfloat16; empty: only where the device has units for it."
+        default=None, description="Compute the transformer in bfloat16; empty: only where the device is faster in it."
     )
     evaluations_per_epoch: int = Field(
         default=1, ge=1, le=1_000, description="Dev evaluations and checkpoints in each epoch."

@@ -34,7 +34,7 @@ from sbert.encoder.engine.dtype import ComputeDtype, dtypes_with_units
 from sbert.encoder.engine.kernel_targets import ALL_UNITS
 from sbert.encoder.model_location import DEFAULT_MODEL, locate_model
 from sbert.runtime.cpus import available_cpus
-from sbert.runtime.hardware import has_fast_bfloat16, has_units
+from sbert.runtime.hardware import has_units
 from tests.benchmarks.harness import print_table, texts_under
 
 BACKEND_PACKAGES = ["sentence-transformers[openvino,onnx]", "datasets"]
@@ -243,7 +243,7 @@ def own_ways(model: str, *, compiled: bool) -> Ways:
     """Return our ways and those of sentence-transformers, each only where the processor has units for its type."""
     cpu = torch.device("cpu")
     ways = ["ours", *(f"ours-{dtype}" for dtype in dtypes_with_units(cpu)[1:] or [ComputeDtype.FLOAT32]), "st-float32"]
-    if has_fast_bfloat16(cpu):
+    if has_units("amx") or has_units("avx512_bf16"):
         ways += ["st-bfloat16", *(["st-compiled"] if compiled else [])]
     return dict.fromkeys(ways, (sys.executable, model))
 

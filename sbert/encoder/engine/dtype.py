@@ -42,7 +42,7 @@ def fastest_dtypes(device: "torch.device") -> tuple[ComputeDtype, ...]:
 
 
 def dtypes_with_units(device: "torch.device") -> tuple[ComputeDtype, ...]:
-    """Return the types that a device has units for, the fastest first, float32 last."""
+    """Return the types in which a device is fast, the fastest first, float32 last."""
     from sbert.runtime.hardware import has_fast_bfloat16, has_units
 
     dtypes = [ComputeDtype.FLOAT32]
@@ -82,5 +82,5 @@ def why_dtype(device: "torch.device", dtype: ComputeDtype, why_no_integers: str 
         ComputeDtype.INT8: f"{device.type} has units for products of 8-bit integers",
         ComputeDtype.BFLOAT16: f"{device.type} has units for products in bfloat16",
         ComputeDtype.FLOAT16: f"{device.type} has units for products in float16, not in bfloat16",
-        ComputeDtype.FLOAT32: f"{device.type} has no units for products in bfloat16 that may be used",
+        ComputeDtype.FLOAT32: f"{device.type} has no units that make bfloat16 faster and may be used",
     }[dtype]

@@ -45,6 +45,39 @@ def test_bfloat16_needs_units_that_are_not_switched_off(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
+    ("vendor", "limit", "expected"),
+    [
+        ("AuthenticAMD", None, True),
+        ("", None, True),
+        ("GenuineIntel", None, False),
+        ("AuthenticAMD", "AVX512_CORE_BF16", True),
+        ("AuthenticAMD", "AVX512_CORE_VNNI", False),
+    ],
+)
+def test_intels_units_for_bfloat16_other_than_amx_are_not_fast(
+    vendor: str, limit: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There, bfloat16 takes 1.4 times as long as float32."""
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: X\n" if vendor else "")
+    monkeypatch.setattr(cpus, "CPU_INFO", tmp_path / "cpuinfo")
+    assert cpus.processor_vendor() == vendor
+    features = {"amx_bf16": False, "avx512_bf16": True}
+    monkeypatch.setattr(hardware, "cpu_features", lambda: features)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert hardware.has_fast_bfloat16(torch.device("cpu")) is expected
+    features["amx_bf16"] = True
+    assert hardware.has_fast_bfloat16(torch.device("cpu")) is (expected or limit is None)
+
+
+def test_a_processor_without_a_description_has_no_vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cpus, "CPU_INFO", tmp_path / "none")
+    assert cpus.processor_vendor() == ""
+
+
+@pytest.mark.parametrize(
     ("missing", "limit", "expected"),
     [
         ([], None, {"amx", "avx512_vnni", "avx512_bf16", "avx512", "avx2"}),
