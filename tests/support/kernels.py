@@ -53,13 +53,15 @@ def fitting(kernels: Kernels, size: Size) -> Size:
     return up, up * heads // hidden, -inner % GROUP + inner, layers
 
 
-def make_model(size: Size, activation: str = "gelu", sharpness: float = 1.0) -> transformers.BertModel:
+def make_model(
+    size: Size, activation: str = "gelu", sharpness: float = 1.0, places: int = PLACES
+) -> transformers.BertModel:
     """A random BERT whose weights are bfloat16 numbers; sharper ones look at few tokens."""
     hidden, heads, inner, layers = size
     torch.manual_seed(hidden + inner)
     config = transformers.BertConfig(
         vocab_size=VOCABULARY, hidden_size=hidden, num_attention_heads=heads, intermediate_size=inner,
-        num_hidden_layers=layers, max_position_embeddings=PLACES, hidden_act=activation, pad_token_id=0,
+        num_hidden_layers=layers, max_position_embeddings=places, hidden_act=activation, pad_token_id=0,
         attn_implementation="eager",
     )  # fmt: skip
     model = transformers.BertModel(config, add_pooling_layer=False).eval()

@@ -34,8 +34,9 @@ __all__ = [
 GROUP = 128
 """Values that share a scale."""
 LARGEST_WEIGHT, LARGEST_INPUT = 127, 255
+"""The largest integers, but for the layer that makes the values of attention."""
 LARGEST_VALUE_WEIGHT, LARGEST_VALUE_INPUT = 2047, 4095
-"""The same for the layer that makes the values of attention."""
+"""The largest integers of the layer that makes the values of attention."""
 
 
 def why_no_rounding(weights: EncoderWeights) -> str | None:

@@ -21,7 +21,8 @@ void normalize(const float* rows, const V (&total)[NUM], int64_t hidden, Norm no
             }
     for (int t = 0; t < NUM; t++) {
         for (int64_t j = 1; j < PARTS; j++) squares[t][0] += squares[t][j];
-        factor[t] = all(1.0f / std::sqrt(add_up(squares[t][0]) / (float)hidden + eps));
+        const float variance = add_up(squares[t][0]) / (float)hidden;
+        factor[t] = all(1.0f / std::sqrt(variance + eps) + 0.0f * variance);  // NaN if the variance is too large for float32
     }
     for (int64_t i = 0; i < hidden; i += BLOCK, x += step)
 #pragma GCC unroll 2

@@ -29,7 +29,7 @@ struct Words {
 template <class Kind>
 constexpr int64_t AT_ONCE = 4 / sizeof(typename Kind::Input);
 
-constexpr float LARGEST_BYTE = 255, LARGEST_WORD = 4095;  // with 12 bits, a sum over a group has no more than 31
+constexpr float LARGEST_INPUT = 255, LARGEST_VALUE_INPUT = 4095;  // with 12 bits, a sum over a group has at most 31 bits
 
 // Rounded inputs of a product: integers in blocks, as the values that they come from, and for each group and token its scale (that of
 // bytes) and least value.
@@ -45,7 +45,6 @@ struct Rounded {
 // Memory for rounded inputs, in bytes and perhaps in words too.
 struct RoundedMemory {
     const int64_t step, tokens;
-    const bool has_words;
     const Buffer<uint8_t> bytes;
     const Buffer<int16_t> words;
     const Buffer<float> scales;
@@ -53,11 +52,11 @@ struct RoundedMemory {
     RoundedMemory(int64_t blocks, int64_t step, int64_t tokens, bool has_words)
         : step(step),
           tokens(tokens),
-          has_words(has_words),
           bytes(allocate<uint8_t>(step * blocks)),
           words(allocate<int16_t>(has_words ? step * blocks : 1)),
           scales(allocate<float>(2 * tokens * blocks / GROUP_BLOCKS)) {}
     bool is_there() const { return bytes && words && scales; }
+    // Returns the rounded inputs, whose values `prepare` was given before.
     Rounded<Bytes> of(const Value*) const { return {bytes.get(), step, tokens, scales.get()}; }
     Rounded<Words> in_words() const { return {words.get(), step, tokens, scales.get()}; }
 };
@@ -127,8 +126,8 @@ inline void store_words(int16_t* to, __m512i first, __m512i second) {
     _mm512_store_si512(to, _mm512_permutexvar_epi64(order, _mm512_packs_epi32(first, second)));
 }
 
-// Rounds the values of a range of tokens.
-void prepare(const RoundedMemory& to, const Value* from, Range tokens, int64_t blocks) {
+// Rounds the values of a range of tokens, to words too if they are the inputs of a layer of values.
+void prepare(const RoundedMemory& to, const Value* from, Range tokens, int64_t blocks, bool to_words) {
     for (int64_t t = tokens.first; t < tokens.stop; t++)
         for (int64_t g = 0; g < blocks / GROUP_BLOCKS; g++) {
             const int64_t at = g * GROUP_BLOCKS * to.step + t * BLOCK;
@@ -136,7 +135,7 @@ void prepare(const RoundedMemory& to, const Value* from, Range tokens, int64_t b
             load_rotated(from + at, to.step, x);
             float lowest, highest;
             find_range(x, lowest, highest);
-            const float range = highest - lowest, factor = range > 1e-30f ? LARGEST_BYTE / range : 0;
+            const float range = highest - lowest, factor = range > 1e-30f ? LARGEST_INPUT / range : 0;
             const auto round = [&](int i, float by) { return _mm512_cvtps_epi32(fma(x[i], all(by), all(-lowest * by))); };
 #pragma GCC unroll 2
             for (int half = 0; half < 2; half++) {
@@ -146,13 +145,13 @@ void prepare(const RoundedMemory& to, const Value* from, Range tokens, int64_t b
                 uint8_t* bytes = to.bytes.get() + at + 2 * half * to.step;
                 store_bytes(bytes, bytes + to.step, integers);
             }
-            if (to.has_words)
+            if (to_words)
 #pragma GCC unroll 4
                 for (int b = 0; b < GROUP_BLOCKS; b++)
-                    store_words(to.words.get() + at + b * to.step, round(2 * b, factor * (LARGEST_WORD / LARGEST_BYTE)),
-                                round(2 * b + 1, factor * (LARGEST_WORD / LARGEST_BYTE)));
+                    store_words(to.words.get() + at + b * to.step, round(2 * b, factor * (LARGEST_VALUE_INPUT / LARGEST_INPUT)),
+                                round(2 * b + 1, factor * (LARGEST_VALUE_INPUT / LARGEST_INPUT)));
             float* scales = to.scales.get() + 2 * (g * to.tokens + t);
-            scales[0] = range / LARGEST_BYTE;
+            scales[0] = range / LARGEST_INPUT;
             scales[1] = lowest;
         }
 }

@@ -50,7 +50,7 @@ struct Scratch {
 
 // Prepares embedded tokens for the first layer.
 inline void prepare_embedded(const Scratch& on, Range tokens, int64_t blocks) {
-    prepare(on.rounded, on.x.get(), tokens, blocks);
+    prepare(on.rounded, on.x.get(), tokens, blocks, true);
 }
 
 void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, int64_t num, int64_t tokens, const Scratch& on,
@@ -62,14 +62,14 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     float *sums = on.sums.get(), *rows = on.rows_of(part);
     const Range mine = share_of(blocks, part, parts), my_tokens = share_of(tokens, part, parts);
     const auto of_x = on.rounded.of(x), of_attended = on.rounded.of(attended), of_inner = on.rounded_inner.of(inner);
-    const auto add_and_norm = [&](const float* bias, Norm norm) {
+    const auto add_and_norm = [&](const float* bias, Norm norm, bool values_follow) {
         const auto sums_of = [&](int64_t token) { return sums + token * BLOCK; };
         add_and_normalize(my_tokens, sums_of, step, bias, model.hidden, norm, eps, x, step, rows);
-        prepare(on.rounded, x, my_tokens, blocks);
+        prepare(on.rounded, x, my_tokens, blocks, values_follow);
     };
     const auto prepare_together = [&](const RoundedMemory& memory, const Value* inputs, int64_t num_blocks) {
         if (!INTEGERS) return;
-        prepare(memory, inputs, my_tokens, num_blocks);
+        prepare(memory, inputs, my_tokens, num_blocks, false);
         team.meet();
     };
     linear(of_x, step, tokens, layer.qkv, blocks, share_of((INTEGERS ? 2 : 3) * blocks, part, parts), qkv, Plain());
@@ -85,7 +85,7 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
     prepare_together(on.rounded, attended, blocks);
     products(of_attended, step, tokens, layer.out, blocks, blocks, mine, sums, false);
     team.meet();
-    add_and_norm(layer.out.bias, layer.attention_norm);
+    add_and_norm(layer.out.bias, layer.attention_norm, false);
     for (int64_t i = 0; i < inner_blocks; i += on.inner_blocks) {
         team.meet();
         const int64_t some = std::min(on.inner_blocks, inner_blocks - i);
@@ -98,7 +98,7 @@ void run_layer(const Model& model, const Layer& layer, const int64_t* lengths, i
         products(of_inner, step, tokens, inputs_from(layer.down, i), inner_blocks, some, mine, sums, i > 0);
     }
     team.meet();
-    add_and_norm(layer.down.bias, layer.output_norm);
+    add_and_norm(layer.down.bias, layer.output_norm, true);
     team.meet();
 }
 

@@ -116,7 +116,7 @@ struct RoundedMemory {
     Unrounded of(const Value* from) const { return {from, step}; }
 };
 
-inline void prepare(const RoundedMemory&, const Value*, Range, int64_t) {}
+inline void prepare(const RoundedMemory&, const Value*, Range, int64_t, bool) {}
 
 #endif
 

@@ -54,18 +54,23 @@ def test_a_key_that_scores_far_above_gets_all_attention(kernels: Kernels, size: 
     assert (ours - exact).abs().max() <= 0.1
 
 
+@pytest.mark.parametrize(("num_others", "above"), [(400, 20), (2_000, 20)])
 @pytest.mark.parametrize("size", SIZES, ids=["heads of 32", "heads of 64"])
-def test_many_keys_that_score_far_below_the_first_count(kernels: Kernels, size: Size) -> None:
-    """The first key scores higher by 20 (to base 2) than 400 others, whose values are larger by a factor of 2^20 and more.
+def test_many_keys_that_score_far_below_the_first_count(
+    kernels: Kernels, size: Size, num_others: int, above: int
+) -> None:
+    """The first key scores higher by 20 (to base 2) than all others, whose values are larger by a factor of 2^20 and more.
 
-    In integers it scores higher by 12: their shares have 14 bits.
+    In integers a share of less than 2^-15 of the highest in a chunk of 256 keys is lost. So 255 of 2,000 others are lost, and 400
+    others are tried with 12.
     """
     hidden, num_heads, *_ = size
-    above = 12 if type_of_kernels(kernels) is ComputeDtype.INT8 else 20
-    ids_T, lengths = np.array([1, *[2] * 400], np.int32), [401]
+    if type_of_kernels(kernels) is ComputeDtype.INT8 and num_others == 400:
+        above = 12
+    ids_T, lengths = np.array([1, *[2] * num_others], np.int32), [1 + num_others]
 
     def model() -> transformers.BertModel:
-        made = make_model(size)
+        made = make_model(size, places=2_048)
         attention = made.encoder.layer[0].attention
         with torch.no_grad():
             made.embeddings.position_embeddings.weight.zero_()

@@ -159,6 +159,15 @@ def test_what_is_not_finite_stays_so(kernels: Kernels, name: str, value: float, 
     assert not (ours.isfinite() & ~exact.isfinite()).any()
 
 
+@pytest.mark.parametrize("value", [1e20, 1e30])
+def test_a_variance_that_float32_cannot_hold_gives_no_vectors_that_look_right(kernels: Kernels, value: float) -> None:
+    model = make_model((128, 4, 256, 1))
+    with torch.no_grad():
+        model.encoder.layer[0].attention.output.LayerNorm.bias[3] = value
+    ours = make_runner(kernels, model).token_vectors(np.array([1, 5, 9, 2], np.int32), np.array([4]))
+    assert not ours.isfinite().any()
+
+
 @pytest.mark.parametrize("sharpness", [1.0, 8.0])
 def test_kernels_give_the_same_bits_whatever_the_batch_mates(kernels: Kernels, sharpness: float) -> None:
     lengths = [1, 17, 200, 64, 5, 90, 33, 500, 8]
