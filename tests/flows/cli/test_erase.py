@@ -1,6 +1,7 @@
 """``sbert erase``: keys of the JSON object, exit status, the question on a terminal, lifted tombstones."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_status_1_when_something_is_left_and_the_place_is_named(table: str, tmp_
     assert done.exit_code == 1
     assert "notes.txt" in done.stdout
     assert "LEFT" in done.stdout
-    assert "a-3" not in done.stdout
+    assert not re.search(r"\ba-3\b", done.stdout)  # random names may hold 0a-3f
 
 
 def test_a_dry_run_writes_nothing(table: str, tmp_path: Path) -> None:

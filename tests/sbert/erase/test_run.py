@@ -1,6 +1,7 @@
 """Erased rows are nowhere: not in a version, not in a file beside the table, and the next refresh does not bring them back."""
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -150,8 +151,8 @@ def test_the_word_index_goes_as_a_whole(versions: str) -> None:
 def test_the_receipt_holds_hashes_and_nothing_that_was_erased(versions: str) -> None:
     receipt = erase(versions, ErasedKeys(pairs=[("s3://raw/a.jsonl", "a-3")]))
     kept = read_bytes(receipt.receipt), read_bytes(receipt.receipt.replace(".json", ".md"))
-    for content in (each.replace(receipt.erasure.encode(), b"") for each in kept):  # a random name, such as 0a-3f
-        assert b"a-3" not in content
+    for content in kept:
+        assert not re.search(rb"\ba-3\b", content)  # random names may hold 0a-3f
         assert b"s3://raw" not in content
         assert receipt.hashed_keys[0].encode() in content
 

@@ -1,5 +1,6 @@
 """Rows go from vector stores: every collection, every version that the store keeps, and the next sync finds nothing to do."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_store_that_does_not_answer_is_named_without_the_ids(table: str) -> No
     (left,) = receipt.left
     assert left.location == location
     assert left.problem
-    assert "a-7" not in receipt.model_dump_json()
+    assert not re.search(r"\ba-7\b", receipt.model_dump_json())  # random names may hold 0a-7f
 
 
 def test_a_store_of_another_make_that_cannot_erase_is_a_problem_and_no_error(
