@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sbert.encoder.description import EncoderDescription, EncoderSpec
 from sbert.encoder.engine.proven_runner import ProvenRunner
 from sbert.runtime.compiler import find_compiler
+from sbert.runtime.cpus import processor_units
 from sbert.runtime.user_cache import user_cache
 from sbert.storage.local_write import LocalWrite
 
@@ -137,9 +138,4 @@ def _machine() -> tuple[str, ...]:
 
 def _processor() -> str:
     """Return a text that differs between processors with other units."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    units = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return f"{platform.machine()} {platform.processor()} {units}"
+    return f"{platform.machine()} {platform.processor()} {processor_units()}"

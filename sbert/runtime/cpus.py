@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["available_cpus", "processor_vendor"]
+__all__ = ["available_cpus", "processor_units", "processor_vendor"]
 
 CPU_INFO = Path("/proc/cpuinfo")
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
@@ -21,11 +21,21 @@ def available_cpus() -> int:
 
 def processor_vendor() -> str:
     """Return the name of the processor's maker, such as ``AuthenticAMD``; an empty string where the system does not say."""
+    return _processor_field("vendor_id")
+
+
+def processor_units() -> str:
+    """Return the names of all units of the processor; an empty string where the system does not say."""
+    return _processor_field("flags", "Features")  # the second is the name on arm64
+
+
+def _processor_field(*names: str) -> str:
     try:
         lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in fields if name.strip() in names), "")
 
 
 def _cpu_quota() -> float | None:

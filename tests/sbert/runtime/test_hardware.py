@@ -61,6 +61,7 @@ def test_intels_units_for_bfloat16_other_than_amx_are_not_fast(
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: X\n" if vendor else "")
     monkeypatch.setattr(cpus, "CPU_INFO", tmp_path / "cpuinfo")
     assert cpus.processor_vendor() == vendor
+    assert cpus.processor_units() == ""
     features = {"amx_bf16": False, "avx512_bf16": True}
     monkeypatch.setattr(hardware, "cpu_features", lambda: features)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
@@ -74,7 +75,16 @@ def test_intels_units_for_bfloat16_other_than_amx_are_not_fast(
 
 def test_a_processor_without_a_description_has_no_vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cpus, "CPU_INFO", tmp_path / "none")
-    assert cpus.processor_vendor() == ""
+    assert cpus.processor_vendor() == cpus.processor_units() == ""
+
+
+@pytest.mark.parametrize("name", ["flags\t\t", "Features\t"])
+def test_the_units_of_the_processor_are_those_of_its_description(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"vmx flags\t: ept\n{name}: fpu avx2\nbugs\t: none\n\n{name}: others\n")
+    monkeypatch.setattr(cpus, "CPU_INFO", tmp_path / "cpuinfo")
+    assert cpus.processor_units() == "fpu avx2"
 
 
 @pytest.mark.parametrize(
