@@ -19,10 +19,10 @@ constexpr int64_t CHUNK = 256;  // keys whose products with shares add up to les
 
 // Memory of one thread for attention over up to `longest` tokens.
 struct Attention {
-    Buffer<uint8_t> keys;    // [blocks of a head][keys][BLOCK]
-    Buffer<int8_t> queries;  // [dims / AT_ONCE][PANEL queries][AT_ONCE]
-    Buffer<int16_t> values;  // [blocks of a head][pairs of keys][BLOCK][2]
-    Buffer<int32_t> scores;  // [keys][PANEL queries], then 16-bit shares in their place: [pairs of keys][PANEL queries][2]
+    Buffer<uint8_t> keys;     // [blocks of a head][keys][BLOCK]
+    Buffer<int8_t> queries;   // [dims / AT_ONCE][PANEL queries][AT_ONCE]
+    Buffer<int16_t> values;   // [blocks of a head][pairs of keys][BLOCK][2]
+    Buffer<int32_t> scores;   // [keys][PANEL queries], then 16-bit shares in their place: [pairs of keys][PANEL queries][2]
     Buffer<int32_t> highest;  // [chunks][PANEL queries]: the highest score
     Buffer<float> parts;      // [chunks][PANEL queries]: the part of all attention that the chunk has, for each unit of its shares
 
