@@ -35,6 +35,8 @@ from tests.support.tiny_models import save_tiny
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
 
+pytest_plugins = ["tests.support.crash_stacks"]
+
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 8 * 2**30
 
