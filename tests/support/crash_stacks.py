@@ -1,8 +1,14 @@
-"""Show at the end of a parallel test run where a test process crashed, on a segmentation fault for example."""
+"""Find where a test process crashed, on a segmentation fault for example.
+
+The end of a parallel run shows the stacks. Python often crashes only when it searches for reference cycles, in whatever test
+runs then. So each test file ends with such a search: a crash among its own objects, or a file left open, is seen there.
+"""
 
 import faulthandler
+import gc
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if name is not None:
         config.stash[FILE] = Path(name).open("w")  # noqa: SIM115  (open as long as the process lives)
         faulthandler.enable(config.stash[FILE])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_cycles() -> Iterator[None]:
+    """Free the reference cycles of a test file at its end."""
+    yield
+    gc.collect()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
